@@ -74,10 +74,10 @@ type Process struct {
 	ExitStatus int    `cbor:"7,keyasint,omitempty"` // wait status of a zombie
 	Comm       string `cbor:"8,keyasint"`
 
-	// Terminal is the handle id of a slave of the controlling terminal, set
-	// for session leaders that have one; Foreground its foreground group.
-	Terminal   uint32 `cbor:"9,keyasint,omitempty"`
-	Foreground int    `cbor:"10,keyasint,omitempty"`
+	// Terminal is the number of the controlling terminal below /dev/pts, plus
+	// one, set for session leaders that have one; Foreground its foreground group.
+	Terminal   int `cbor:"9,keyasint,omitempty"`
+	Foreground int `cbor:"10,keyasint,omitempty"`
 
 	Exe   uint32 `cbor:"11,keyasint,omitempty"` // file id
 	Cwd   string `cbor:"12,keyasint,omitempty"`
