@@ -1,0 +1,282 @@
+//go:build linux && amd64
+
+package tracee
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
+)
+
+// Seize attaches to a process and stops all its threads.
+func (t *Tracer) Seize(pid int) (*Process, error) {
+	all, err := t.freeze(func() ([]int, error) { return []int{pid}, nil })
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("seizing process %d: %w", pid, ErrGone)
+	}
+	return all[0], nil
+}
+
+// FreezeTree attaches to and stops all descendants of init, but not init
+// itself: parents come before their children.
+func (t *Tracer) FreezeTree(init int) ([]*Process, error) {
+	return t.freeze(func() ([]int, error) { return descendants(init) })
+}
+
+// freezeAttempts is for parents in vfork, which cannot be stopped before their
+// child has gone on.
+const freezeAttempts = 5
+
+func (t *Tracer) freeze(list func() ([]int, error)) ([]*Process, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	for attempt := 1; ; attempt++ {
+		f := freezing{t: t, byPid: map[int]*Process{}}
+		err := f.run(list)
+		if err == nil {
+			return f.result()
+		}
+		cured := f.undo()
+		if !errors.Is(err, errTimeout) || !cured || attempt == freezeAttempts {
+			return nil, err
+		}
+	}
+}
+
+// freezing is one attempt to stop a set of processes that may still grow.
+type freezing struct {
+	t       *Tracer
+	byPid   map[int]*Process
+	order   []int
+	waiting []*Thread // interrupted, not yet seen stopped
+}
+
+// run stops what list names, and again, until a whole round finds nothing new.
+// All interrupts of a round go out before the first wait.
+func (f *freezing) run(list func() ([]int, error)) error {
+	for {
+		pids, err := list()
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			if err := f.seize(pid); err != nil {
+				return err
+			}
+		}
+		f.order = pids
+		if len(f.waiting) == 0 {
+			return nil
+		}
+		for len(f.waiting) > 0 {
+			th := f.waiting[0]
+			err := f.t.toRest(th, stopTimeout)
+			if err != nil && !errors.Is(err, ErrGone) {
+				return fmt.Errorf("stopping %s (it waits in %s; if that is for a child it has just started, try again): %w",
+					name(th.p.Pid), whereabouts(th), err)
+			}
+			f.waiting = f.waiting[1:]
+		}
+	}
+}
+
+// seize attaches to the threads of one process that are not attached yet.
+func (f *freezing) seize(pid int) error {
+	tids, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil // it has ended
+	}
+	p := f.byPid[pid]
+	if p == nil {
+		p = &Process{Pid: pid, t: f.t, pidfd: -1}
+		f.byPid[pid] = p
+	}
+	for _, tid := range tids {
+		if f.t.held[tid] != nil {
+			if f.t.held[tid].p != p {
+				return fmt.Errorf("seizing %s: it is held already", name(pid))
+			}
+			continue
+		}
+		options := f.t.options()
+		if err := kernel.PtraceSeize(tid, options); err != nil {
+			if ended(pid, tid) {
+				continue
+			}
+			return refused(pid, err)
+		}
+		th := &Thread{Tid: tid, p: p, options: options}
+		p.Threads = append(p.Threads, th)
+		f.t.held[tid] = th
+		f.waiting = append(f.waiting, th)
+		if err := kernel.PtraceInterrupt(tid); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("interrupting thread %d of %s: %w", tid, name(pid), err)
+		}
+	}
+	return nil
+}
+
+// result sorts out who is left once everything has stopped.
+func (f *freezing) result() ([]*Process, error) {
+	var all []*Process
+	for _, pid := range f.order {
+		p := f.byPid[pid]
+		if p == nil {
+			continue
+		}
+		p.Threads = slices.DeleteFunc(p.Threads, func(th *Thread) bool { return th.gone })
+		slices.SortFunc(p.Threads, func(a, b *Thread) int {
+			if (a.Tid == pid) != (b.Tid == pid) {
+				if a.Tid == pid {
+					return -1
+				}
+				return 1
+			}
+			return a.Tid - b.Tid
+		})
+		if len(p.Threads) == 0 {
+			if !ended(pid, pid) {
+				continue // gone altogether
+			}
+			p.Zombie = true
+			all = append(all, p)
+			continue
+		}
+		p.LeaderDead = p.Threads[0].Tid != pid
+		for _, th := range p.Threads {
+			if err := th.settle(); err != nil {
+				return nil, errors.Join(err, f.t.DetachAll(append(all, p)))
+			}
+		}
+		if err := p.show(); err != nil {
+			return nil, errors.Join(err, f.t.DetachAll(append(all, p)))
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// undo lets go of everything this attempt attached to, and says whether it
+// could: a parent in vfork stops as soon as its child has been let go.
+func (f *freezing) undo() bool {
+	waiting := map[*Thread]bool{}
+	for _, th := range f.waiting {
+		waiting[th] = true
+	}
+	for _, p := range f.byPid {
+		for _, th := range p.Threads {
+			if !th.gone && !waiting[th] {
+				_ = f.t.release(th)
+			}
+		}
+	}
+	cured := true
+	for _, th := range f.waiting {
+		if th.gone {
+			continue
+		}
+		switch err := f.t.toRest(th, 2*stopTimeout); {
+		case err == nil:
+			_ = f.t.release(th)
+		case !errors.Is(err, ErrGone):
+			// Left attached and running: PTRACE_DETACH needs a stop. The end of
+			// the tracer's thread lets it go.
+			delete(f.t.held, th.Tid)
+			f.t.stuck[th.Tid] = th
+			cured = false
+		}
+	}
+	return cured
+}
+
+// ended says whether a thread is a zombie or gone.
+func ended(pid, tid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	}
+	fields := stat[strings.LastIndexByte(string(stat), ')')+1:]
+	return len(fields) > 1 && (fields[1] == 'Z' || fields[1] == 'X')
+}
+
+// refused explains why a process could not be seized.
+func refused(pid int, err error) error {
+	cure := ""
+	status, rerr := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if _, after, ok := strings.Cut(string(status), "TracerPid:\t"); rerr == nil && ok {
+		if line, _, _ := strings.Cut(after, "\n"); line != "0" {
+			cure = fmt.Sprintf(" (process %s debugs it: end that first)", line)
+		}
+	}
+	if cure == "" && err == unix.EPERM {
+		cure = " (it belongs to another user, or kernel.yama.ptrace_scope forbids it: hither doctor tells)"
+	}
+	return fmt.Errorf("seizing %s: %w%s", name(pid), err, cure)
+}
+
+// whereabouts is the kernel function a thread sleeps in, as far as the kernel tells.
+func whereabouts(th *Thread) string {
+	wchan, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/wchan", th.p.Pid, th.Tid))
+	if err != nil || len(wchan) == 0 || string(wchan) == "0" {
+		return "the kernel"
+	}
+	return string(wchan)
+}
+
+// descendants lists all living descendants and zombies of a process, parents first.
+func descendants(pid int) ([]int, error) {
+	var all []int
+	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
+		tids, err := numbers(fmt.Sprintf("/proc/%d/task", queue[0]))
+		if err != nil {
+			if queue[0] == pid {
+				return nil, fmt.Errorf("listing the threads of process %d: %w", pid, err)
+			}
+			continue
+		}
+		for _, tid := range tids {
+			raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", queue[0], tid))
+			if err != nil {
+				continue
+			}
+			for _, word := range strings.Fields(string(raw)) {
+				if child, err := strconv.Atoi(word); err == nil && !slices.Contains(all, child) {
+					all = append(all, child)
+					queue = append(queue, child)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// numbers lists the names of a directory of /proc that are numbers.
+func numbers(dir string) ([]int, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for _, n := range names {
+		if i, err := strconv.Atoi(n); err == nil {
+			all = append(all, i)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,98 @@
+//go:build linux && amd64
+
+package tracee
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
+)
+
+// How long a thread may take to stop, and an injected call to return.
+const (
+	stopTimeout = time.Second
+	callTimeout = 20 * time.Second
+)
+
+var errTimeout = errors.New("it did not stop in time")
+
+// spins is how often wait looks before it begins to nap: most stops are there
+// within some ten microseconds.
+const spins = 150
+
+// wait waits for the next stop or the end of one traced thread. It polls,
+// because no call of the kernel waits for a tracee with a time limit.
+func (t *Tracer) wait(tid int, limit time.Duration) (unix.WaitStatus, error) {
+	var deadline time.Time
+	nap := int64(10_000)
+	for i := 0; ; i++ {
+		status, found, err := kernel.WaitTracee(tid)
+		if err != nil {
+			// ECHILD: it ended and was reaped, or an exec in another thread took its place.
+			return 0, ErrGone
+		}
+		if found {
+			if status.Exited() || status.Signaled() {
+				return status, ErrGone
+			}
+			return status, nil
+		}
+		if i < spins {
+			kernel.Yield()
+			continue
+		}
+		now := time.Now()
+		if deadline.IsZero() {
+			deadline = now.Add(limit)
+		} else if now.After(deadline) {
+			return 0, fmt.Errorf("waiting for thread %d: %w", tid, errTimeout)
+		}
+		kernel.Nap(nap)
+		nap = min(nap*5/4, 1_000_000)
+	}
+}
+
+// event is the PTRACE_EVENT_ number of a stop, 0 if it is none.
+func event(s unix.WaitStatus) int { return int(s) >> 16 & 0xff }
+
+func isSyscallStop(s unix.WaitStatus) bool {
+	return event(s) == 0 && s.StopSignal() == unix.SIGTRAP|0x80
+}
+
+// toRest waits until an interrupted thread stands in its PTRACE_EVENT_STOP.
+// Signals that come first are delivered as if nobody watched: the handler's
+// frame is built, or the process ends or stops, and then the thread stops.
+func (t *Tracer) toRest(th *Thread, limit time.Duration) error {
+	for {
+		status, err := t.wait(th.Tid, limit)
+		if err != nil {
+			if errors.Is(err, ErrGone) {
+				t.forget(th)
+			}
+			return err
+		}
+		signal := 0
+		switch {
+		case event(status) == unix.PTRACE_EVENT_STOP:
+			th.stopped(int(status.StopSignal()))
+			return nil
+		case event(status) != 0, isSyscallStop(status):
+		default:
+			signal = int(status.StopSignal())
+		}
+		if err := kernel.PtraceCont(th.Tid, signal); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("continuing thread %d towards its stop: %w", th.Tid, err)
+		}
+	}
+}
+
+// forget takes a thread that ended out of the books.
+func (t *Tracer) forget(th *Thread) {
+	delete(t.held, th.Tid)
+	delete(t.stuck, th.Tid)
+	th.gone = true
+}
