@@ -1,0 +1,253 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// party is one side's end of a link: it reads frames ahead, so that a cancel
+// of the other side or the loss of the link ends what is going on.
+type party struct {
+	link Link
+	peer string
+	// ctx ends with a cause when the move is cancelled here, by the peer, or by
+	// the loss of the link. reading outlives a cancel: decisions are still heard.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	meter    *meter
+	progress atomic.Pointer[func(Progress)] // of the other side
+
+	sending sync.Mutex
+	in      chan *message
+	lost    chan struct{} // closed when nothing more will come
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+// peerCancelled is the cause of a move's end when the other side ends it.
+type peerCancelled struct{ reason string }
+
+func (p *peerCancelled) Error() string { return p.reason }
+
+func newParty(ctx context.Context, link Link) *party {
+	p := &party{link: link, peer: link.Peer(), in: make(chan *message, 16), lost: make(chan struct{}), stopped: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p.stop = stop
+	go p.read(reading)
+	return p
+}
+
+// setProgress says who is told of the other side's progress.
+func (p *party) setProgress(tell func(Progress)) {
+	if tell != nil {
+		p.progress.Store(&tell)
+	}
+}
+
+// end stops reading and ends the link.
+func (p *party) end() {
+	p.stop()
+	p.cancel(nil)
+	p.link.Close()
+	<-p.stopped
+}
+
+func (p *party) read(ctx context.Context) {
+	defer close(p.stopped)
+	defer close(p.lost)
+	for {
+		frame, err := p.link.Receive(ctx)
+		var m *message
+		if err == nil {
+			m, err = decode(frame)
+		}
+		if err != nil {
+			p.cancel(fmt.Errorf("%w: %w", errLost, err))
+			return
+		}
+		switch m.Kind {
+		case kindProgress:
+			if tell := p.progress.Load(); tell != nil {
+				(*tell)(*m.Progress)
+			}
+			continue
+		case kindCancel:
+			p.cancel(&peerCancelled{m.Reason})
+		}
+		select {
+		case p.in <- m:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// send sends one frame.
+func (p *party) send(m *message) error {
+	b, err := encode(m)
+	if err != nil {
+		return err
+	}
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	// A cancel here must still be told there: so not p.ctx.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(p.ctx), 10*time.Second)
+	defer stop()
+	if p.meter != nil {
+		p.meter.sent(len(b))
+	}
+	if err := p.link.Send(ctx, b); err != nil {
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	return nil
+}
+
+// wait waits for a frame of one of the kinds. A cancel by the peer is an error
+// unless it is among them.
+func (p *party) wait(ctx context.Context, kinds ...kind) (*message, error) {
+	var m *message
+	select {
+	case m = <-p.in:
+	default:
+		select {
+		case m = <-p.in:
+		case <-p.lost:
+			select {
+			case m = <-p.in: // came just before the end
+			default:
+				return nil, errLost
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	if slices.Contains(kinds, m.Kind) {
+		return m, nil
+	}
+	if m.Kind == kindCancel {
+		return nil, &peerCancelled{m.Reason}
+	}
+	return nil, fmt.Errorf("the other host said %s where %s was due", m.Kind, kinds[0])
+}
+
+// within is wait with a limit of time; what says what was waited for.
+func (p *party) within(ctx context.Context, d time.Duration, what string, kinds ...kind) (*message, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, d, fmt.Errorf("%s: no answer for %v", what, d))
+	defer stop()
+	return p.wait(ctx, kinds...)
+}
+
+// why finds the reason of an error: if the move has been cancelled or the link
+// is lost, that, for the error itself is only what followed from it.
+func (p *party) why(err error) error {
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-p.ctx.Done():
+	case <-time.After(200 * time.Millisecond):
+		// A stream broke, and no frame says why.
+		return err
+	}
+	if cause := context.Cause(p.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	} else if cause != nil {
+		return ErrCancelled
+	}
+	return err
+}
+
+// patience is a context that ends when nothing is touched for d.
+func patience(ctx context.Context, d time.Duration, what string) (_ context.Context, touch func(), stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := time.AfterFunc(d, func() { cancel(fmt.Errorf("%s: nothing has moved for %v", what, d)) })
+	return ctx, func() { t.Reset(d) }, func() { t.Stop(); cancel(nil) }
+}
+
+// sendStream opens a stream and lets fill write it.
+func (p *party) sendStream(kind StreamKind, idle time.Duration, what string, fill func(ctx context.Context, w io.Writer, report Report) error) error {
+	ctx, touch, stop := patience(p.ctx, idle, what)
+	defer stop()
+	w, err := p.link.OpenStream(ctx)
+	if err != nil {
+		return doing(what, err)
+	}
+	defer context.AfterFunc(ctx, w.Abort)()
+	cw := &countingWriter{w: w, touch: touch, meter: p.meter}
+	report := func(done, total uint64) { touch(); p.meter.report(done, total) }
+	if _, err = cw.Write([]byte{byte(kind)}); err == nil {
+		err = fill(ctx, cw, report)
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		w.Abort()
+		if ctx.Err() != nil && p.ctx.Err() == nil {
+			err = context.Cause(ctx) // patience
+		}
+	}
+	return doing(what, err)
+}
+
+// receiveStream accepts a stream and lets drain read it.
+func (p *party) receiveStream(kind StreamKind, idle time.Duration, what string, drain func(ctx context.Context, r io.Reader, report Report) error) error {
+	ctx, touch, stop := patience(p.ctx, idle, what)
+	defer stop()
+	r, err := p.link.AcceptStream(ctx)
+	if err != nil {
+		return doing(what, err)
+	}
+	defer r.Close()
+	defer context.AfterFunc(ctx, func() { r.Close() })()
+	cr := &countingReader{r: r, touch: touch}
+	var k [1]byte
+	if _, err = io.ReadFull(cr, k[:]); err == nil && k[0] != byte(kind) {
+		err = fmt.Errorf("stream %q came where %q was due", k[0], byte(kind))
+	}
+	if err == nil {
+		err = drain(ctx, cr, func(done, total uint64) { touch() })
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil && ctx.Err() != nil && p.ctx.Err() == nil {
+		err = context.Cause(ctx)
+	}
+	return doing(what, err)
+}
+
+type countingWriter struct {
+	w     io.Writer
+	touch func()
+	meter *meter
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.touch()
+	c.meter.sent(n)
+	return n, err
+}
+
+type countingReader struct {
+	r     io.Reader
+	touch func()
+}
+
+func (c *countingReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.touch()
+	return n, err
+}
