@@ -1,0 +1,633 @@
+//go:build linux && amd64
+
+package tracee
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
+)
+
+func init() {
+	// idle is a stand-in for pid 1 of a capsule.
+	victims["idle"] = func() {
+		fmt.Println("ready")
+		time.Sleep(time.Minute)
+	}
+	// untrapped ignores SIGTRAP, and tells whether it still does when asked.
+	victims["untrapped"] = func() {
+		signal.Ignore(unix.SIGTRAP)
+		fmt.Println("ready")
+		for {
+			raw, _ := os.ReadFile("/proc/self/status")
+			_, after, _ := strings.Cut(string(raw), "SigIgn:\t")
+			fmt.Println(after[:16])
+			time.Sleep(time.Millisecond)
+		}
+	}
+	victims["hidden"] = func() {
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+			panic(err)
+		}
+		fmt.Println("ready")
+		for {
+			n, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+			fmt.Println(n)
+			time.Sleep(time.Millisecond)
+		}
+	}
+	// tracer seizes the process it is told of, makes a few batches and is killed.
+	victims["tracer"] = func() {
+		var pid int
+		fmt.Sscan(os.Getenv("TRACER_OF"), &pid)
+		tr := New()
+		err := tr.Do(func() error {
+			p, err := tr.Seize(pid)
+			if err != nil {
+				return err
+			}
+			if err := p.Prepare(0); err != nil {
+				return err
+			}
+			for range 10 {
+				for _, th := range p.Threads {
+					if _, err := th.Syscall(unix.SYS_GETPID); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		fmt.Println("done", err)
+		time.Sleep(time.Minute)
+	}
+}
+
+func TestIgnoredTrap(t *testing.T) {
+	v := startVictim(t, nil, "untrapped")
+	v.line(t)
+	before := v.line(t)
+	tr := newTracer(t)
+	do(t, tr, func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		for range 3 {
+			if _, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil {
+				return err
+			}
+		}
+		return tr.Detach(p)
+	})
+	for range 1000 { // what was in the pipe already
+		if line := v.line(t); line != before {
+			t.Fatalf("ignored signals %s, before %s", line, before)
+		}
+		if len(v.line(t)) == 16 && v.out.Buffered() == 0 {
+			break
+		}
+	}
+}
+
+func TestStoppedStaysStopped(t *testing.T) {
+	v := start(t, nil, "sleep", "60")
+	pid := v.Process.Pid
+	unix.Kill(pid, unix.SIGSTOP)
+	until(t, "it stops", func() bool { return state(t, pid) == 'T' })
+	tr := newTracer(t)
+	for range 2 {
+		do(t, tr, func() error {
+			p, err := tr.Seize(pid)
+			if err != nil {
+				return err
+			}
+			if p.StopSignal != int(unix.SIGSTOP) {
+				return fmt.Errorf("stop signal %d", p.StopSignal)
+			}
+			if err := p.Prepare(0); err != nil {
+				return err
+			}
+			if got, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil || int(got) != pid {
+				return fmt.Errorf("getpid %d %v", got, err)
+			}
+			if p.StopSignal != int(unix.SIGSTOP) {
+				return fmt.Errorf("stop signal %d after a batch", p.StopSignal)
+			}
+			return tr.Detach(p)
+		})
+		until(t, "it is stopped again", func() bool { return state(t, pid) == 'T' })
+	}
+	// A stop that comes in while it is held works afterwards, and so does its end.
+	do(t, tr, func() error {
+		p, err := tr.Seize(pid)
+		if err != nil {
+			return err
+		}
+		unix.Kill(pid, unix.SIGCONT)
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		if _, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil {
+			return err
+		}
+		if p.StopSignal != 0 {
+			return fmt.Errorf("stop signal %d after SIGCONT", p.StopSignal)
+		}
+		unix.Kill(pid, unix.SIGSTOP)
+		if _, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil {
+			return err
+		}
+		return tr.Detach(p)
+	})
+	until(t, "it is stopped once more", func() bool { return state(t, pid) == 'T' })
+	unix.Kill(pid, unix.SIGCONT)
+	until(t, "it sleeps", func() bool { return state(t, pid) == 'S' })
+}
+
+func TestHidden(t *testing.T) {
+	v := startVictim(t, nil, "hidden")
+	v.line(t)
+	if got := v.line(t); got != "0" {
+		t.Fatal(got)
+	}
+	tr := newTracer(t)
+	err := tr.Do(func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if os.Getuid() != 0 && !p.Hidden() {
+			return errors.New("not seen to be hidden")
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		return tr.Detach(p)
+	})
+	if errors.Is(err, unix.EPERM) && os.Getuid() != 0 {
+		t.Skip("outside a user namespace of one's own such a process cannot be seized")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if got := v.line(t); got != "0" {
+			t.Fatalf("dumpable %s afterwards", got)
+		}
+	}
+}
+
+func TestTracerDies(t *testing.T) {
+	v := startVictim(t, nil, "count")
+	v.line(t)
+	t.Setenv("TRACER_OF", fmt.Sprint(v.Process.Pid))
+	for range 2 { // the second finds what the first left behind
+		killer := startVictim(t, nil, "tracer")
+		if got := killer.line(t); got != "done <nil>" {
+			t.Fatal(got)
+		}
+		killer.Process.Kill()
+		killer.Wait()
+		for range 10 {
+			v.line(t)
+		}
+	}
+	tr := newTracer(t)
+	do(t, tr, func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		return tr.Detach(p)
+	})
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", v.Process.Pid))
+	if err != nil || strings.Contains(string(maps), "memfd") {
+		t.Errorf("a train is still mapped: %v\n%s", err, maps)
+	}
+}
+
+func namespaces() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_CHECKPOINT_RESTORE},
+	}
+}
+
+func TestCloneInNamespace(t *testing.T) {
+	v := startVictim(t, namespaces(), "idle")
+	v.line(t)
+	tr := newTracer(t)
+	do(t, tr, func() error {
+		init, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if err := init.Prepare(0); err != nil {
+			return err
+		}
+		leader := init.Threads[0]
+		if _, err := leader.Clone(kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}, 1); !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("a used pid: %v", err)
+		}
+		child, err := leader.Clone(kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}, 4242)
+		if err != nil {
+			return err
+		}
+		if got, err := child.Syscall(unix.SYS_GETPID); err != nil || got != 4242 {
+			return fmt.Errorf("pid of the child: %d %v", got, err)
+		}
+		if got, err := child.Syscall(unix.SYS_GETPPID); err != nil || got != 1 {
+			return fmt.Errorf("its parent: %d %v", got, err)
+		}
+		const thread = unix.CLONE_THREAD | unix.CLONE_SIGHAND | unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES
+		for _, tid := range []int{5000, 4300} {
+			th, err := child.Clone(kernel.CloneArgs{Flags: thread}, tid)
+			if err != nil {
+				return err
+			}
+			if got, err := th.Syscall(unix.SYS_GETTID); err != nil || int(got) != tid {
+				return fmt.Errorf("tid of the thread: %d %v", got, err)
+			}
+			if th.Process() != child.Process() {
+				return errors.New("the thread is not of the child")
+			}
+		}
+		grandchild, err := child.Clone(kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}, 77)
+		if err != nil {
+			return err
+		}
+		if got, err := grandchild.Syscall(unix.SYS_GETPPID); err != nil || got != 4242 {
+			return fmt.Errorf("parent of the grandchild: %d %v", got, err)
+		}
+		// The gadget and the train work in all of them, in any order.
+		for _, th := range []*Thread{leader, grandchild, child, leader} {
+			if err := th.Process().Unprepare(); err != nil {
+				return err
+			}
+			if err := th.Process().Prepare(0x7000_0000_0000); err != nil {
+				return err
+			}
+			if _, addr := th.Process().Scratch(); addr>>40 != 0x70 {
+				return fmt.Errorf("train at %#x", addr)
+			}
+			if _, err := th.Syscall(unix.SYS_GETPID); err != nil {
+				return err
+			}
+		}
+		if err := tr.Kill([]*Process{child.Process(), grandchild.Process()}); err != nil {
+			return err
+		}
+		if err := unix.Kill(child.Process().Pid, 0); err == nil && state(t, child.Process().Pid) != 'Z' {
+			return errors.New("the child lives")
+		}
+		return tr.Detach(init)
+	})
+	if len(tr.held) != 0 {
+		t.Errorf("still held: %v", tr.held)
+	}
+}
+
+func TestExitKill(t *testing.T) {
+	v := start(t, nil, "sleep", "60")
+	w := start(t, nil, "sleep", "60")
+	tr := New()
+	tr.ExitKill = true
+	do(t, tr, func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		q, err := tr.Seize(w.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		if err := q.SetExitKill(false); err != nil {
+			return err
+		}
+		// End the thread with both in hand.
+		tr.held = map[int]*Thread{}
+		return nil
+	})
+	if err := tr.Close(); err != nil {
+		t.Error(err)
+	}
+	until(t, "it dies with its tracer", func() bool { return state(t, v.Process.Pid) == 'Z' })
+	until(t, "the other one lives", func() bool { return state(t, w.Process.Pid) == 'S' })
+}
+
+func TestExec(t *testing.T) {
+	v := start(t, nil, "sleep", "60")
+	tr := newTracer(t)
+	do(t, tr, func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		data, addr := p.Scratch()
+		copy(data, "/bin/echo\x00echo\x00it is me\x00")
+		put := func(at int, v uint64) {
+			for i := range 8 {
+				data[at+i] = byte(v >> (8 * i))
+			}
+		}
+		put(64, addr+10)
+		put(72, addr+15)
+		put(80, 0)
+		if err := p.Threads[0].Exec(addr+100, addr+64, addr+80); !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("exec of nothing: %v", err)
+		}
+		if err := p.Threads[0].Exec(addr, addr+64, addr+80); err != nil {
+			return err
+		}
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.Pid)); err != nil || !strings.HasSuffix(exe, "echo") {
+			return fmt.Errorf("it runs %s %v", exe, err)
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		if got, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil || int(got) != p.Pid {
+			return fmt.Errorf("getpid %d %v", got, err)
+		}
+		return tr.Detach(p)
+	})
+	if got := v.line(t); got != "it is me" {
+		t.Errorf("it says %q", got)
+	}
+}
+
+func TestFreezeTree(t *testing.T) {
+	const script = `
+my @pids;
+for my $i (1..20) { my $p = fork; if (!$p) { fork; sleep 60; exit } push @pids, $p }
+my $z = fork; exit 0 if !$z;
+kill STOP => $pids[0];
+select undef,undef,undef,.2;
+print "ready\n"; $| = 1; print "";
+sleep 60`
+	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "perl", "-e", `$|=1;`+script)
+	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
+	v.line(t)
+	tr := newTracer(t)
+	do(t, tr, func() error {
+		begin := time.Now()
+		all, err := tr.FreezeTree(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		t.Logf("%d processes in %v", len(all), time.Since(begin))
+		zombies, stopped := 0, 0
+		for _, p := range all {
+			if p.Zombie {
+				zombies++
+			} else if p.StopSignal == int(unix.SIGSTOP) {
+				stopped++
+			}
+		}
+		if len(all) != 41 || zombies != 1 || stopped != 1 {
+			return fmt.Errorf("%d processes, %d zombies, %d stopped", len(all), zombies, stopped)
+		}
+		if slices.ContainsFunc(all, func(p *Process) bool { return p.Pid == v.Process.Pid }) {
+			return errors.New("the first process is among them")
+		}
+		begin = time.Now()
+		for _, p := range all {
+			if p.Zombie {
+				continue
+			}
+			if err := p.Prepare(0); err != nil {
+				return err
+			}
+			if got, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil || int(got) != p.Pid {
+				return fmt.Errorf("getpid %d %v", got, err)
+			}
+		}
+		t.Logf("prepared in %v", time.Since(begin))
+		begin = time.Now()
+		err = tr.DetachAll(all)
+		t.Logf("let go in %v", time.Since(begin))
+		return err
+	})
+	do(t, tr, func() error {
+		all, err := tr.FreezeTree(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		return tr.Kill(all)
+	})
+	if state(t, v.Process.Pid) == 'Z' {
+		t.Error("the first process ended")
+	}
+}
+
+func TestVfork(t *testing.T) {
+	// posix_spawn and subprocess wait in vfork until the child has executed a program: let that last.
+	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "python3", "-c", `
+import subprocess, sys
+print("ready", flush=True)
+while True:
+    subprocess.run(["/bin/true"], close_fds=False)
+    print("ran", flush=True)
+`)
+	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
+	v.line(t)
+	tr := newTracer(t)
+	runtime.Gosched()
+	for range 30 {
+		do(t, tr, func() error {
+			p, err := tr.Seize(v.Process.Pid)
+			if err != nil {
+				return err
+			}
+			children, err := tr.FreezeTree(v.Process.Pid)
+			if err != nil {
+				return err
+			}
+			return tr.DetachAll(append(children, p))
+		})
+		v.line(t)
+		v.line(t)
+	}
+}
+
+// TestSignalsAreKept holds a process again and again while signals rain on it.
+func TestSignalsAreKept(t *testing.T) {
+	v := start(t, nil, "python3", "-c", `
+import signal, os, time
+n = 0
+def f(*_):
+    global n
+    n += 1
+for s in (signal.SIGUSR1, signal.SIGTRAP): signal.signal(s, f)
+print("ready", flush=True)
+while True:
+    time.sleep(60)
+    print(n, flush=True)
+    n = 0
+`)
+	_ = v
+	v.line(t)
+	pid := v.Process.Pid
+	tr := newTracer(t)
+	stop := make(chan bool)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Kill(pid, unix.SIGTRAP)
+				unix.Kill(pid, unix.SIGUSR1)
+			}
+		}
+	}()
+	for range 100 {
+		do(t, tr, func() error {
+			p, err := tr.Seize(pid)
+			if err != nil {
+				return err
+			}
+			if err := p.Prepare(0); err != nil {
+				return err
+			}
+			for range 5 {
+				if got, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil || int(got) != pid {
+					return fmt.Errorf("getpid %d %v", got, err)
+				}
+			}
+			return tr.Detach(p)
+		})
+	}
+	close(stop)
+	// Held, then one of each: both must arrive.
+	do(t, tr, func() error {
+		p, err := tr.Seize(pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		unix.Kill(pid, unix.SIGTRAP)
+		for range 3 {
+			if _, err := p.Threads[0].Syscall(unix.SYS_GETPID); err != nil {
+				return err
+			}
+		}
+		own, err := p.Threads[0].Pending(false)
+		if err != nil {
+			return err
+		}
+		shared, err := p.Threads[0].Pending(true)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(append(own, shared...), func(s []byte) bool { return s[0] == byte(unix.SIGTRAP) }) {
+			return errors.New("the SIGTRAP is lost")
+		}
+		return tr.Detach(p)
+	})
+	if state(t, pid) == 'Z' {
+		t.Error("it died")
+	}
+}
+
+func TestEpollIsNotInterrupted(t *testing.T) {
+	v := start(t, nil, "python3", "-c", `
+import ctypes, select, os
+libc = ctypes.CDLL(None, use_errno=True)
+e = libc.epoll_create1(0)
+print("ready", flush=True)
+r = libc.epoll_wait(e, ctypes.create_string_buffer(64), 1, 400)
+print(r, ctypes.get_errno(), flush=True)
+`)
+	v.line(t)
+	tr := newTracer(t)
+	until(t, "it waits", func() bool {
+		raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", v.Process.Pid))
+		return strings.HasPrefix(string(raw), "232 ")
+	})
+	do(t, tr, func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		return tr.Detach(p)
+	})
+	if got := v.line(t); got != "0 0" {
+		t.Errorf("epoll_wait: %s", got)
+	}
+}
+
+func BenchmarkBatch(b *testing.B) {
+	v := start(b, nil, "sleep", "60")
+	tr := newTracer(b)
+	for _, n := range []int{1, 16, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			do(b, tr, func() error {
+				p, err := tr.Seize(v.Process.Pid)
+				if err != nil {
+					return err
+				}
+				if err := p.Prepare(0); err != nil {
+					return err
+				}
+				calls := make([]Call, n)
+				for i := range calls {
+					calls[i].Nr = unix.SYS_GETPPID
+				}
+				b.ResetTimer()
+				for range b.N {
+					if err := p.Threads[0].Batch(calls); err != nil {
+						return err
+					}
+				}
+				b.StopTimer()
+				return tr.Detach(p)
+			})
+		})
+	}
+}
+
+func BenchmarkSeizePrepareDetach(b *testing.B) {
+	v := startVictim(b, nil, "count")
+	v.line(b)
+	tr := newTracer(b)
+	for range b.N {
+		do(b, tr, func() error {
+			p, err := tr.Seize(v.Process.Pid)
+			if err != nil {
+				return err
+			}
+			if err := p.Prepare(0); err != nil {
+				return err
+			}
+			return tr.Detach(p)
+		})
+	}
+}
