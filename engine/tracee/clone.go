@@ -26,6 +26,12 @@ func (th *Thread) Clone(args kernel.CloneArgs, tids ...int) (*Thread, error) {
 	if args.Flags&(unix.CLONE_VFORK|unix.CLONE_UNTRACED) != 0 {
 		return nil, errors.New("an injected clone cannot be a vfork or untraced")
 	}
+	if !p.heritable && args.Flags&unix.CLONE_VM == 0 {
+		if _, err := th.Syscall(unix.SYS_MADVISE, p.trainAt, TrainSize, unix.MADV_DOFORK); err != nil {
+			return nil, fmt.Errorf("letting children of %s inherit the train: %w", name(p.Pid), err)
+		}
+		p.heritable = true
+	}
 	desk, at := p.train.desk(), p.trainAt+deskOffset
 	if len(tids) > 0 {
 		const tidsOffset = 256

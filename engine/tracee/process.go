@@ -21,14 +21,15 @@ type Process struct {
 	LeaderDead bool // the first thread has ended, others go on
 	StopSignal int  // job control has stopped it by this signal; 0: it runs
 
-	t        *Tracer
-	gadget   uint64 // address of a `syscall` instruction in it; 0: not looked for yet
-	train    *train
-	trainAt  uint64
-	trapping []byte // the sigaction of SIGTRAP, if that is ignored
-	hidden   bool   // was not dumpable before Seize made it so
-	pidfd    int    // -1: not opened
-	mem      *os.File
+	t         *Tracer
+	gadget    uint64 // address of a `syscall` instruction in it; 0: not looked for yet
+	train     *train
+	trainAt   uint64
+	heritable bool   // the train is mapped in children, too
+	trapping  []byte // the sigaction of SIGTRAP, if that is ignored
+	hidden    bool   // was not dumpable before Seize made it so
+	pidfd     int    // -1: not opened
+	mem       *os.File
 }
 
 // Thread is one thread of a held process.

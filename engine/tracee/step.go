@@ -3,11 +3,8 @@
 package tracee
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -236,40 +233,4 @@ func (th *Thread) queue(info *kernel.Siginfo) error {
 		_, err = step(unix.SYS_RT_TGSIGQUEUEINFO, pid, tid, uint64(signal), th.p.trainAt+deskOffset)
 		return err
 	})
-}
-
-// findGadget finds the bytes of a `syscall` instruction in executable memory:
-// those in the vdso first. It looks again when the old place has gone.
-func (p *Process) findGadget() (uint64, error) {
-	instruction := []byte{0x0f, 0x05}
-	var there [2]byte
-	if p.gadget != 0 && p.Read(there[:], p.gadget) == nil && bytes.Equal(there[:], instruction) {
-		return p.gadget, nil
-	}
-	p.gadget = 0
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.Pid))
-	if err != nil {
-		return 0, fmt.Errorf("reading the mappings of %s: %w", name(p.Pid), err)
-	}
-	for _, onlyVDSO := range []bool{true, false} {
-		for line := range strings.Lines(string(maps)) {
-			if onlyVDSO != strings.HasSuffix(line, "[vdso]\n") || strings.HasSuffix(line, "[vsyscall]\n") {
-				continue
-			}
-			start, end, ok := span(line)
-			_, rights, _ := strings.Cut(line, " ")
-			if !ok || len(rights) < 4 || rights[0] != 'r' || rights[2] != 'x' {
-				continue
-			}
-			code := make([]byte, min(end-start, 4<<20))
-			if p.Read(code, start) != nil {
-				continue
-			}
-			if i := bytes.Index(code, instruction); i >= 0 {
-				p.gadget = start + uint64(i)
-				return p.gadget, nil
-			}
-		}
-	}
-	return 0, fmt.Errorf("%s has no system call instruction anywhere: no call can be made in it", name(p.Pid))
 }

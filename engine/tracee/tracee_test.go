@@ -201,8 +201,8 @@ func TestSleepGoesOn(t *testing.T) {
 	for _, argv := range [][]string{
 		{"sleep", "0.7"},
 		{"python3", "-c", "import time\ntime.sleep(.7)"},
-		{"python3", "-c", "import select\nimport time\nt=time.monotonic()\nassert select.select([],[],[],.7)==([],[],[]) and .69<time.monotonic()-t<1"},
-		{"python3", "-c", "import select\nimport time\nt=time.monotonic()\np=select.poll()\nassert p.poll(700)==[] and .69<time.monotonic()-t<1"},
+		{"python3", "-c", "import select\nimport time\nt=time.monotonic()\nassert select.select([],[],[],.7)==([],[],[]) and .69<time.monotonic()-t<4"},
+		{"python3", "-c", "import select\nimport time\nt=time.monotonic()\np=select.poll()\nassert p.poll(700)==[] and .69<time.monotonic()-t<4"},
 		{"perl", "-e", "$n=select(undef,undef,undef,.7); die \"$n $!\" if $n"},
 	} {
 		begin := time.Now()
@@ -240,7 +240,7 @@ func TestSleepGoesOn(t *testing.T) {
 		if err := v.Wait(); err != nil {
 			t.Errorf("%v: %v", argv, err)
 		}
-		if took := time.Since(begin); took < 690*time.Millisecond || took > 1500*time.Millisecond {
+		if took := time.Since(begin); took < 690*time.Millisecond || took > 5*time.Second {
 			t.Errorf("%v took %v", argv, took)
 		}
 	}

@@ -6,9 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -106,7 +103,11 @@ func (p *Process) Prepare(at uint64) error {
 }
 
 func (p *Process) makeTrain(th *Thread, at uint64) error {
-	empty, old, err := p.survey()
+	empty, err := p.findZero()
+	if err != nil {
+		return err
+	}
+	old, err := p.leftovers()
 	if err != nil {
 		return err
 	}
@@ -143,15 +144,18 @@ func (p *Process) makeTrain(th *Thread, at uint64) error {
 		return err
 	}
 	p.train = tr
-	// Its first journey: close the memory file, look how SIGTRAP is handled.
+	// Its first journey: close the memory file, keep children of the program from
+	// inheriting the mapping should the tracer die, look how SIGTRAP is handled.
+	p.heritable = false
 	calls := []Call{
 		{Nr: unix.SYS_CLOSE, Args: [6]uint64{fd}},
+		{Nr: unix.SYS_MADVISE, Args: [6]uint64{p.trainAt, TrainSize, unix.MADV_DONTFORK}},
 		{Nr: unix.SYS_RT_SIGACTION, Args: [6]uint64{uint64(unix.SIGTRAP), 0, p.trainAt + deskOffset, sigsetSize}},
 	}
 	if err := th.Batch(calls); err != nil {
 		return err
 	}
-	if err := errors.Join(calls[0].Err(), calls[1].Err()); err != nil {
+	if err := errors.Join(calls[0].Err(), calls[1].Err(), calls[2].Err()); err != nil {
 		return err
 	}
 	action := tr.desk()[:sigactionSize]
@@ -204,51 +208,6 @@ func (p *Process) share(fd int) ([]byte, error) {
 	return data, nil
 }
 
-// survey looks through the mappings for a zero byte (the memory file's empty
-// name) and for trains of tracers that died.
-func (p *Process) survey() (empty uint64, old []uint64, err error) {
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.Pid))
-	if err != nil {
-		return 0, nil, fmt.Errorf("reading its mappings: %w", err)
-	}
-	for line := range strings.Lines(string(maps)) {
-		start, end, ok := span(line)
-		if !ok {
-			continue
-		}
-		if empty == 0 && strings.Contains(line, " r") && !strings.Contains(line, "[vvar") {
-			page := make([]byte, 4096)
-			if p.Read(page, start) == nil {
-				for i, b := range page {
-					if b == 0 {
-						empty = start + uint64(i)
-						break
-					}
-				}
-			}
-		}
-		if end-start == TrainSize && strings.HasSuffix(line, "/memfd: (deleted)\n") {
-			code := make([]byte, len(trainCode))
-			if p.Read(code, start) == nil && string(code) == string(trainCode) {
-				old = append(old, start)
-			}
-		}
-	}
-	if empty == 0 {
-		return 0, nil, errors.New("it has no readable memory")
-	}
-	return empty, old, nil
-}
-
-// span reads the addresses of a line of /proc/PID/maps.
-func span(line string) (start, end uint64, ok bool) {
-	addresses, _, _ := strings.Cut(line, " ")
-	from, to, _ := strings.Cut(addresses, "-")
-	start, err1 := strconv.ParseUint(from, 16, 64)
-	end, err2 := strconv.ParseUint(to, 16, 64)
-	return start, end, err1 == nil && err2 == nil && start < end
-}
-
 // Train is where the train lies in the process; 0: not prepared.
 func (p *Process) Train() uint64 {
 	if p.train == nil {
@@ -268,6 +227,7 @@ func (p *Process) Adopt(parent *Process) error {
 	}
 	p.train, p.trainAt, p.trapping = parent.train, parent.trainAt, parent.trapping
 	p.train.users++
+	p.heritable = true
 	return nil
 }
 
