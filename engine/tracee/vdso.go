@@ -1,0 +1,98 @@
+//go:build linux && amd64
+
+package tracee
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
+)
+
+// vdsoSteps bounds the way out of the vdso: its functions are short, but loop
+// while the kernel updates the clock.
+const vdsoSteps = 50_000
+
+// How a SIGTRAP came about, include/uapi/asm-generic/siginfo.h.
+const (
+	trapBreak    = 1
+	trapTrace    = 2
+	trapHardware = 4
+)
+
+// StepOutOfVDSO lets every thread that stands inside the vdso run on to its
+// return from it, so that the program can go on with another kernel's vdso. The process
+// must be prepared.
+func (p *Process) StepOutOfVDSO() error {
+	base, ok := p.inVDSO([]byte("\x7fELF"))
+	if !ok {
+		return nil
+	}
+	if p.train == nil {
+		return fmt.Errorf("%s is not prepared for injected calls", name(p.Pid))
+	}
+	for _, th := range p.Threads {
+		if th.gone || th.regs.Rip-base >= vdsoSize {
+			continue
+		}
+		if err := th.stepOut(base); err != nil {
+			return fmt.Errorf("leaving the vdso: %w", err)
+		}
+	}
+	return nil
+}
+
+func (th *Thread) stepOut(base uint64) error {
+	if err := th.ok(); err != nil {
+		return err
+	}
+	if err := kernel.PtraceSetSigMask(th.Tid, allButTrap); err != nil {
+		return th.failed("blocking the signals", err)
+	}
+	regs, n := th.regs, 0
+	for ; n < vdsoSteps && regs.Rip-base < vdsoSize; n++ {
+		if err := th.resume(kernel.PtraceSingleStep, th.stepped); err != nil {
+			return err
+		}
+		if err := kernel.PtraceGetRegs(th.Tid, &regs); err != nil {
+			return th.failed("reading the registers", err)
+		}
+	}
+	th.regs = regs
+	if err := th.putBack(); err != nil {
+		return err
+	}
+	if th.p.trapping != nil {
+		if err := th.ignoreTraps(); err != nil {
+			return err
+		}
+	}
+	if err := th.queueAgain(); err != nil {
+		return err
+	}
+	if n == vdsoSteps {
+		return errors.New("it does not return")
+	}
+	return nil
+}
+
+// stepped says whether a stop is the end of a single step. After a system call that
+// looks like a signal from nobody.
+func (th *Thread) stepped(s unix.WaitStatus) bool {
+	if event(s) != 0 || s.StopSignal() != unix.SIGTRAP {
+		return false
+	}
+	info, err := kernel.PtraceGetSiginfo(th.Tid)
+	if err != nil {
+		return false
+	}
+	switch info.Code() {
+	case trapBreak, trapTrace, trapHardware:
+		return true
+	}
+	const pidOffset = 16
+	return info.Code() == 0 && binary.LittleEndian.Uint32(info[pidOffset:]) == 0
+}
