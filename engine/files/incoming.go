@@ -1,0 +1,533 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Incoming is the destination's side of a move: it answers needs, takes what
+// is sent, and says how the capsule is to show it. Its methods are called one
+// at a time. Until Seal nothing of it outlives Discard.
+type Incoming struct {
+	Layer *Layer
+
+	o      IncomingOptions
+	host   *view
+	dir    *folder
+	home   string // of this host's user: never shown to a foreign app
+	from   Host
+	begun  bool
+	atHome bool
+	base   []Entry // the ledger that came along; nil if the app comes from its origin
+	all    map[string]*Entry
+	where  map[string]string // inside path -> name below the layer's folder of what is carried
+	held   map[string]Hash   // content by name below the layer's folder
+	byHash map[Hash]string   // one such name for each content
+	need   *Need             // the last one answered
+	want   map[uint32]bool
+	local  map[string]string // of the last answer: inside path -> file of this host to copy, or ""
+}
+
+// IncomingOptions say where an arriving app's files go.
+type IncomingOptions struct {
+	Dir      string // of the layer: $XDG_DATA_HOME/hither/capsules/ID/layer
+	Self     Host
+	Home     string // this host's user's home
+	Hasher   *Hasher
+	Cache    *Cache // may be nil
+	MaxBytes int64  // most that is taken; 0: what fits
+	Root     string // where this host's files are; "" for /
+}
+
+// NewIncoming begins a move's file side at the destination.
+func NewIncoming(o IncomingOptions) (*Incoming, error) {
+	l, err := makeLayer(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	in := &Incoming{Layer: l, o: o, all: map[string]*Entry{}, where: map[string]string{},
+		held: map[string]Hash{}, byHash: map[Hash]string{}}
+	if in.host, err = openView(orRoot(o.Root)); err != nil {
+		return nil, err
+	}
+	if in.dir, err = openFolder(o.Dir); err != nil {
+		in.host.Close()
+		return nil, err
+	}
+	if pl, err := in.host.where(orRoot(o.Home)); err == nil && o.Home != "" {
+		in.home = pl.path
+	}
+	return in, nil
+}
+
+// Close lets go of what Incoming holds open; the layer stays.
+func (in *Incoming) Close() {
+	in.host.Close()
+	in.dir.Close()
+}
+
+// Discard undoes it all: the move did not come about.
+func (in *Incoming) Discard() error {
+	in.Close()
+	return removeLayer(in.o.Dir)
+}
+
+// AtHome says whether this host is the app's origin. It is known after the
+// first Answer.
+func (in *Incoming) AtHome() bool { return in.atHome }
+
+// Answer compares a need with this host. A first need is answered whole, a
+// delta on top of what came before.
+func (in *Incoming) Answer(ctx context.Context, n *Need) (*Answer, error) {
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	if n.Delta != in.begun {
+		return nil, errors.New("the list of needed files came out of turn")
+	}
+	in.begun, in.need = true, n
+	in.atHome = n.Origin.ID == in.o.Self.ID
+	in.from, in.base = n.From, n.Base
+	l := &in.Layer.Ledger
+	l.Origin, l.Home, l.HomeEnv, l.Private, l.Since, l.Whole, l.AtHome = n.Origin, n.Home, n.HomeEnv, n.Private, n.Since, n.Whole, in.atHome
+	if in.atHome {
+		l.Private = nil
+	}
+	base := byPath(n.Base)
+	a := &Answer{}
+	in.want, in.local = map[uint32]bool{}, map[string]string{}
+	asked := map[Hash]bool{}
+	for i := range n.Entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		e := &n.Entries[i]
+		at, why := in.target(ctx, e, base[e.Path])
+		switch {
+		case why != "":
+			a.Refused = append(a.Refused, Refusal{e.Path, why})
+			continue
+		case at == "":
+			if e.Kind == Regular {
+				a.Rebound++
+			}
+			delete(in.where, e.Path)
+			continue
+		}
+		in.where[e.Path] = at
+		if e.Kind != Regular {
+			continue
+		}
+		a.Carried++
+		_, here := in.byHash[e.Hash]
+		switch {
+		case here:
+		case in.o.Cache != nil && in.o.Cache.has(e.Hash):
+			in.local[e.Path] = in.o.Cache.name(e.Hash)
+		case in.sameOnHost(ctx, e):
+			in.local[e.Path] = e.Path
+		case asked[e.Hash] && e.Use&Writing == 0:
+		default:
+			asked[e.Hash] = e.Use&Writing == 0
+			in.want[uint32(i)] = true
+			a.Want = append(a.Want, uint32(i))
+			a.Bytes += e.Size
+		}
+	}
+	if limit := in.o.MaxBytes; limit > 0 && a.Bytes > limit {
+		return nil, fmt.Errorf("the app's files are %d bytes, more than the %d this host takes", a.Bytes, limit)
+	}
+	return a, in.room(a.Bytes)
+}
+
+// room refuses early what will not fit.
+func (in *Incoming) room(bytes int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(in.o.Dir, &fs); err != nil {
+		return fmt.Errorf("looking for room in %s: %w", in.o.Dir, err)
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; bytes > free {
+		return fmt.Errorf("the app's files are %d bytes and %s has room for %d: %w; make room there and try again", bytes, in.o.Dir, free, unix.ENOSPC)
+	}
+	return nil
+}
+
+// target says where in the layer an entry is to lie; "" for nowhere, because
+// the host has it. A reason comes back if it cannot be had at all.
+func (in *Incoming) target(ctx context.Context, e, base *Entry) (at, why string) {
+	if e.Use&Document != 0 {
+		if in.atHome && e.Kind == Regular && !in.needsBytes(ctx, e, base) {
+			return "", ""
+		}
+		return docsDir + e.Path, ""
+	}
+	pl, err := in.host.where(e.Path)
+	if e.Kind == Symlink {
+		// The place of the link itself, not where it leads.
+		if pl, err = in.host.where(path.Dir(e.Path)); err == nil && pl.exists {
+			p := path.Join(pl.path, path.Base(e.Path))
+			_, serr := in.host.lstat(p)
+			if serr == nil && !in.hidden(p) {
+				return "", ""
+			}
+			pl.path, pl.exists = p, false
+		} else if err == nil {
+			pl.path = path.Join(pl.path, path.Base(e.Path))
+		}
+	}
+	if err != nil {
+		return "", fmt.Sprintf("it cannot be placed on this host: %v", err)
+	}
+	if in.hidden(pl.path) {
+		pl.exists = false
+	}
+	if pl.exists && e.Kind == Dir {
+		if pl.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return "", "it is a directory, and " + pl.path + " on this host is none"
+		}
+		return "", ""
+	}
+	if pl.exists && e.Kind == FIFO {
+		return "", ""
+	}
+	if pl.exists {
+		if pl.stat.Mode&unix.S_IFMT != unix.S_IFREG {
+			return "", "it is a file, and " + pl.path + " on this host is none"
+		}
+		if in.same(ctx, pl, e) {
+			return "", ""
+		}
+	}
+	return sysDir + pl.path, ""
+}
+
+// hidden says whether a path of the host is not shown to the app.
+func (in *Incoming) hidden(p string) bool {
+	if in.atHome {
+		return false
+	}
+	return underAny(p, hides(in.Layer.Ledger.Home, in.home)) != ""
+}
+
+// same says whether the host's file at pl has e's content.
+func (in *Incoming) same(ctx context.Context, pl place, e *Entry) bool {
+	if !pl.exists || pl.stat.Mode&unix.S_IFMT != unix.S_IFREG || pl.stat.Size != e.Size {
+		return false
+	}
+	f, _, err := in.host.open(pl.path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	sum, n, err := in.o.Hasher.File(ctx, f, false)
+	return err == nil && n == e.Size && sum == e.Hash
+}
+
+// sameOnHost finds a document's bytes in the host's own file of that path, as
+// for a project that lies on both machines. Homes are not looked into.
+func (in *Incoming) sameOnHost(ctx context.Context, e *Entry) bool {
+	if in.atHome || e.Use&Document == 0 || e.Use&Writing != 0 {
+		return false
+	}
+	pl, err := in.host.where(e.Path)
+	return err == nil && !in.hidden(pl.path) && pl.path == e.Path && in.same(ctx, pl, e)
+}
+
+// Receive takes the stream that answers the last Answer, and puts everything
+// of the need in place in the layer.
+func (in *Incoming) Receive(ctx context.Context, r io.Reader, note func(int64)) (Stats, error) {
+	var stats Stats
+	fail := func(err error) (Stats, error) { return stats, fmt.Errorf("taking the app's files: %w", err) }
+	if in.need == nil {
+		return fail(errors.New("nothing was asked for"))
+	}
+	s, err := newReceiver(r, note)
+	if err != nil {
+		return fail(err)
+	}
+	n, last := in.need, -1
+	for {
+		if err := ctx.Err(); err != nil {
+			return fail(err)
+		}
+		it, err := s.next()
+		if err != nil {
+			return fail(err)
+		}
+		if it == nil {
+			break
+		}
+		if int(it.Index) <= last || !in.want[it.Index] || it.Kind != Regular || it.Gone {
+			return fail(damaged("file %d was not asked for, or came out of order", it.Index))
+		}
+		last = int(it.Index)
+		delete(in.want, it.Index)
+		e := &n.Entries[it.Index]
+		if in.o.MaxBytes > 0 && it.Size > in.o.MaxBytes-stats.Content {
+			return fail(fmt.Errorf("%s has grown to %d bytes, more than this host takes", e.Path, it.Size))
+		}
+		temp := path.Join(tempDir, fmt.Sprint(it.Index))
+		sum, size, err := receiveFile(in.dir, s, it, temp)
+		if err != nil {
+			return fail(err)
+		}
+		e.Hash, e.Size, e.MTime, e.Mode = sum, size, it.MTime, it.Mode
+		stats.Files++
+		stats.Content += size
+		if err := in.put(e, temp); err != nil {
+			return fail(err)
+		}
+	}
+	for i := range in.want {
+		return fail(damaged("%s was asked for and did not come", n.Entries[i].Path))
+	}
+	for _, p := range n.Gone {
+		if err := in.drop(p); err != nil {
+			return fail(err)
+		}
+	}
+	for i := range n.Entries {
+		e := &n.Entries[i]
+		if err := in.settle(ctx, e); err != nil {
+			return fail(err)
+		}
+		in.all[e.Path] = e
+	}
+	in.need = nil
+	return stats, in.modes()
+}
+
+// put moves a received file to its place. What lies there already keeps its
+// inode, because a mount may show it.
+func (in *Incoming) put(e *Entry, temp string) error {
+	at := in.where[e.Path]
+	if err := in.dir.makeAll(path.Dir(at)); err != nil {
+		return err
+	}
+	st, err := in.dir.lstat(at)
+	switch {
+	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG:
+		if err := in.overwrite(at, temp, e); err != nil {
+			return err
+		}
+	case err == nil:
+		if err := in.dir.removeAll(at); err != nil {
+			return err
+		}
+		fallthrough
+	default:
+		if err := in.dir.rename(temp, at, 0); err != nil {
+			return err
+		}
+	}
+	in.forget(at)
+	in.held[at] = e.Hash
+	if _, ok := in.byHash[e.Hash]; !ok {
+		in.byHash[e.Hash] = at
+	}
+	return nil
+}
+
+func (in *Incoming) overwrite(at, temp string, e *Entry) error {
+	from, _, err := in.dir.openRegular(temp)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if err := in.dir.chmod(at, 0o600); err != nil {
+		return err
+	}
+	to, err := in.dir.open(at, unix.O_WRONLY|unix.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if _, err := io.Copy(to, from); err != nil {
+		return writing(to.Name(), err)
+	}
+	if err := dress(to, e.Mode, e.MTime, readXAttrs(from)); err != nil {
+		return err
+	}
+	return in.dir.unlink(temp)
+}
+
+// forget drops what is known of the content at a place in the layer.
+func (in *Incoming) forget(at string) {
+	h, ok := in.held[at]
+	if !ok {
+		return
+	}
+	delete(in.held, at)
+	if in.byHash[h] != at {
+		return
+	}
+	delete(in.byHash, h)
+	for other, oh := range in.held {
+		if oh == h {
+			in.byHash[h] = other
+			return
+		}
+	}
+}
+
+// drop removes what is needed no more.
+func (in *Incoming) drop(p string) error {
+	at, ok := in.where[p]
+	delete(in.all, p)
+	delete(in.where, p)
+	if !ok {
+		return nil
+	}
+	in.forget(at)
+	return in.dir.removeAll(at)
+}
+
+// settle puts an entry in place that did not come by the stream.
+func (in *Incoming) settle(ctx context.Context, e *Entry) error {
+	at := in.where[e.Path]
+	if at == "" {
+		return nil
+	}
+	st, err := in.dir.lstat(at)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	kind := st.Mode & unix.S_IFMT
+	switch e.Kind {
+	case Dir:
+		if err == nil && kind != unix.S_IFDIR {
+			if err := in.dir.removeAll(at); err != nil {
+				return err
+			}
+		}
+		return in.dir.makeAll(at)
+	case Symlink, FIFO:
+		if err == nil {
+			if err := in.dir.removeAll(at); err != nil {
+				return err
+			}
+		}
+		if err := in.dir.makeAll(path.Dir(at)); err != nil {
+			return err
+		}
+		if e.Kind == Symlink {
+			return in.dir.symlink(e.Target, at)
+		}
+		return in.dir.mkfifo(at, e.Mode&0o777)
+	}
+	if in.held[at] == e.Hash { // came by the stream, or only its mode or time moved
+		if err := in.dir.chmod(at, e.Mode&0o1777); err != nil {
+			return err
+		}
+		return in.dir.setMTime(at, e.MTime)
+	}
+	var from *os.File
+	if name, ok := in.local[e.Path]; ok {
+		from, err = os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	} else if other, ok := in.byHash[e.Hash]; ok {
+		from, _, err = in.dir.openRegular(other)
+	} else {
+		return fmt.Errorf("%s changed while it was sent; try again", e.Path)
+	}
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	temp := path.Join(tempDir, "copy")
+	if err := in.copy(ctx, from, temp, e); err != nil {
+		return err
+	}
+	return in.put(e, temp)
+}
+
+// copy makes the new file temp with e's content out of a local one, and
+// checks what came out.
+func (in *Incoming) copy(ctx context.Context, from *os.File, temp string, e *Entry) error {
+	in.dir.unlink(temp)
+	to, err := in.dir.open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return writing(temp, err)
+	}
+	defer to.Close()
+	if unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) != nil {
+		if _, err := io.Copy(to, from); err != nil {
+			in.dir.unlink(temp)
+			return writing(to.Name(), err)
+		}
+	}
+	if sum, _, err := hashReader(ctx, io.NewSectionReader(to, 0, 1<<62)); err != nil || sum != e.Hash {
+		in.dir.unlink(temp)
+		if err == nil {
+			err = fmt.Errorf("%s changed while it was copied; try again", from.Name())
+		}
+		return err
+	}
+	return dress(to, e.Mode, e.MTime, nil)
+}
+
+// modes sets the modes of carried directories, children first.
+func (in *Incoming) modes() error {
+	var dirs []string
+	for p, e := range in.all {
+		if e.Kind == Dir && in.where[p] != "" {
+			dirs = append(dirs, p)
+		}
+	}
+	sortStrings(dirs)
+	for i := len(dirs) - 1; i >= 0; i-- {
+		e := in.all[dirs[i]]
+		if err := in.dir.chmod(in.where[e.Path], e.Mode&0o1777); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("taking the app's files: %w", err)
+		}
+	}
+	return nil
+}
+
+// Seal makes the layer last: the ledger is written and everything is on disk.
+// It is called after the last Receive, before the source is told 'ready'.
+func (in *Incoming) Seal() error {
+	l := in.Layer
+	l.Ledger.Base = in.base
+	if in.base == nil && !in.atHome && in.from.ID == l.Ledger.Origin.ID {
+		for _, e := range in.all {
+			if e.Use&Document != 0 {
+				b := *e
+				b.Use = Document
+				l.Ledger.Base = append(l.Ledger.Base, b)
+			}
+		}
+		sortEntries(l.Ledger.Base)
+	}
+	if err := l.save(); err != nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(l.dir, ledgerFile))
+	if err != nil {
+		return fmt.Errorf("sealing the layer %s: %w", l.dir, err)
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("sealing the layer %s: %w", l.dir, err)
+	}
+	return nil
+}
+
+// Plan says how the capsule shows the layer. It may be asked for before Seal;
+// ask again after the last Receive: if the plan is no longer equal, the
+// capsule has to be built anew.
+func (in *Incoming) Plan() ([]Mount, error) { return in.Layer.Plan(in.o.Home) }
+
+func byPath(list []Entry) map[string]*Entry {
+	m := make(map[string]*Entry, len(list))
+	for i := range list {
+		m[list[i].Path] = &list[i]
+	}
+	return m
+}

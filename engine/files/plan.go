@@ -1,0 +1,421 @@
+package files
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount is one step of showing carried files inside a capsule. The steps are
+// taken in order while the capsule's root is built, a tmpfs with the host's
+// top-level directories mounted in it. Sources are paths of the host, Target
+// is a path inside. A target that is missing is made, with its parents; the
+// order of steps sees to it that this happens only on the capsule's own
+// tmpfs, never on the host.
+type Mount struct {
+	Kind     string   // one of the Mount* kinds
+	Target   string   // inside, canonical
+	Sources  []string // see the kinds
+	ReadOnly bool
+}
+
+const (
+	MountBind    = "bind"    // Sources[0], a file or a directory with what is mounted below it
+	MountOverlay = "overlay" // Sources, the first on top, without an upper directory; always read-only (see OverlayOptions)
+	MountTmpfs   = "tmpfs"   // an empty directory
+	MountDir     = "dir"     // make the directory; nothing is mounted
+	MountSymlink = "symlink" // make a symbolic link to Sources[0]; nothing is mounted
+)
+
+// OverlayOptions are the mount options of an overlay, as an ordinary user in
+// its own user namespace mounts it.
+func (m *Mount) OverlayOptions() string {
+	esc := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
+	var lower []string
+	for _, s := range m.Sources {
+		lower = append(lower, esc.Replace(s))
+	}
+	return "userxattr,lowerdir=" + strings.Join(lower, ":")
+}
+
+// hides gives the directories of a host that a foreign app is not shown:
+// every home beside the app's, and this user's home wherever it is.
+func hides(appHome, hostHome string) []string {
+	var list []string
+	if up := path.Dir(appHome); appHome != "" && (path.Base(up) == "home" || under(hostHome, up) && hostHome != "" && up != "/") {
+		list = append(list, up)
+	}
+	if hostHome != "" && hostHome != "/" {
+		list = append(list, hostHome)
+	}
+	return topmost(list)
+}
+
+// planner works out a layer's mounts.
+type planner struct {
+	l      *Layer
+	host   *view
+	dir    *folder
+	free   []string        // where targets can be made: the tmpfs parts
+	over   map[string]bool // host directories to be overlaid
+	binds  map[string]bool // carried system files to be bound over the host's
+	mounts []Mount
+}
+
+// Plan says how a capsule on this host shows the layer; hostHome is the home
+// of this host's user. Equal layers give equal plans.
+func (l *Layer) Plan(hostHome string) ([]Mount, error) {
+	host, err := openView("/")
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	dir, err := openFolder(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	p := &planner{l: l, host: host, dir: dir, over: map[string]bool{}, binds: map[string]bool{}}
+	if err := p.plan(hostHome); err != nil {
+		return nil, fmt.Errorf("planning how to show the app's files: %w", err)
+	}
+	return p.mounts, nil
+}
+
+func (p *planner) add(kind, target string, readOnly bool, sources ...string) {
+	p.mounts = append(p.mounts, Mount{kind, target, sources, readOnly})
+}
+
+// source is a path below the layer's folder, as the host has it.
+func (p *planner) source(part, inside string) string { return filepath.Join(p.l.dir, part, inside) }
+
+func (p *planner) plan(hostHome string) error {
+	led := &p.l.Ledger
+	if !led.AtHome {
+		if pl, err := p.host.where(orRoot(hostHome)); err == nil && hostHome != "" {
+			hostHome = pl.path
+		}
+		for _, d := range hides(led.Home, hostHome) {
+			if pl, err := p.host.where(d); err == nil && (pl.exists || pl.near == "/") {
+				p.free = append(p.free, d)
+				p.add(MountTmpfs, d, false)
+			}
+		}
+	}
+	p.free = append(p.free, led.Whole...) // the capsule's own already
+	if err := p.system(); err != nil {
+		return err
+	}
+	private, single, err := p.documents()
+	if err != nil {
+		return err
+	}
+	if err := p.overlays(); err != nil {
+		return err
+	}
+	for _, t := range sorted(p.binds) {
+		p.add(MountBind, t, true, p.source(sysDir, t))
+	}
+	p.mounts = append(p.mounts, private...)
+	p.mounts = append(p.mounts, single...)
+	return nil
+}
+
+// system finds a way to show each carried system file.
+func (p *planner) system() error {
+	return p.dir.walk(sysDir, func(r string, st unix.Stat_t) (bool, error) {
+		inside := strings.TrimPrefix(r, sysDir)
+		pl, err := p.at(inside)
+		if err != nil {
+			return false, err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if pl.exists {
+				return true, nil
+			}
+			p.missing(pl) // with all below it
+			return false, nil
+		}
+		if pl.exists && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			p.binds[inside] = true
+		} else {
+			p.missing(pl)
+		}
+		return false, nil
+	})
+}
+
+// at is where an inside path leads on the host, with what is hidden away.
+func (p *planner) at(inside string) (place, error) {
+	pl, err := p.host.where(inside)
+	if err != nil {
+		return pl, err
+	}
+	if free := underAny(pl.path, p.free); free != "" {
+		pl.exists, pl.near = pl.path == free, free
+	}
+	return pl, nil
+}
+
+// missing makes a carried file, directory or placeholder appear where the
+// host has nothing.
+func (p *planner) missing(pl place) {
+	if pl.near == "/" || underAny(pl.near, p.free) != "" {
+		p.over[p.below(pl)] = true
+		return
+	}
+	p.over[pl.near] = true
+}
+
+// below is the first name of a missing path that is to be made.
+func (p *planner) below(pl place) string {
+	tail := strings.TrimPrefix(rel(pl.path), rel(pl.near))
+	first, _, _ := strings.Cut(strings.TrimPrefix(tail, "/"), "/")
+	return path.Join(pl.near, first)
+}
+
+// documents gives the mounts of private directories and of single documents,
+// and sees to it that their targets exist.
+func (p *planner) documents() (private, single []Mount, err error) {
+	led := &p.l.Ledger
+	if led.AtHome {
+		return nil, nil, nil
+	}
+	dirs := topmost(append([]string{}, led.Private...))
+	for _, d := range dirs {
+		pl, err := p.at(d)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := p.dir.makeAll(docsDir + d); err != nil {
+			return nil, nil, err
+		}
+		if err := p.target(pl, true); err != nil {
+			return nil, nil, err
+		}
+		private = append(private, Mount{MountBind, pl.path, []string{p.source(docsDir, d)}, false})
+		if d == led.Home && led.HomeEnv != "" {
+			alias, err := p.at(led.HomeEnv)
+			if err != nil {
+				return nil, nil, err
+			}
+			if alias.path != pl.path && underAny(alias.path, dirs) == "" {
+				if err := p.target(alias, true); err != nil {
+					return nil, nil, err
+				}
+				private = append(private, Mount{MountBind, alias.path, []string{p.source(docsDir, d)}, false})
+			}
+		}
+	}
+	err = p.dir.walk(docsDir, func(r string, st unix.Stat_t) (bool, error) {
+		inside := strings.TrimPrefix(r, docsDir)
+		if underAny(inside, dirs) != "" {
+			return false, nil
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return true, nil
+		}
+		pl, err := p.at(inside)
+		if err != nil {
+			return false, err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			return false, nil // a link outside of private directories is the host's to have
+		}
+		if err := p.target(pl, false); err != nil {
+			return false, err
+		}
+		single = append(single, Mount{MountBind, pl.path, []string{p.source(docsDir, inside)}, false})
+		return false, nil
+	})
+	return private, single, err
+}
+
+// target makes a place to mount on where the host has none.
+func (p *planner) target(pl place, isDir bool) error {
+	if pl.exists {
+		return nil
+	}
+	if pl.near == "/" || underAny(pl.near, p.free) != "" {
+		return nil // made by the mount itself
+	}
+	hole := holesDir + pl.path
+	up := hole
+	if !isDir {
+		up = path.Dir(hole)
+	}
+	if err := p.dir.makeAll(up); err != nil {
+		return err
+	}
+	if !isDir {
+		f, err := p.dir.open(hole, unix.O_WRONLY|unix.O_CREAT, 0o644)
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	p.over[pl.near] = true
+	return nil
+}
+
+// overlays turns the directories that must show more than the host has into
+// mounts.
+func (p *planner) overlays() error {
+	points, err := mountPoints()
+	if err != nil {
+		return err
+	}
+	for _, d := range topmost(sorted(p.over)) {
+		pl, err := p.at(d)
+		if err != nil {
+			return err
+		}
+		if err := p.show(d, pl.exists, points); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show adds the mounts by which d shows what is carried for it and, if the
+// host has that directory, the host's.
+func (p *planner) show(d string, onHost bool, points []string) error {
+	var carried []string
+	for _, part := range []string{sysDir, holesDir} {
+		st, err := p.dir.lstat(part + d)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			target, err := p.dir.readlink(part + d)
+			if err != nil {
+				return err
+			}
+			p.add(MountSymlink, d, false, target)
+			return nil
+		}
+		carried = append(carried, p.source(part, d))
+	}
+	for t := range p.binds { // shown by these mounts already
+		if under(t, d) {
+			delete(p.binds, t)
+		}
+	}
+	switch {
+	case len(carried) == 0:
+	case !onHost && len(carried) == 1:
+		p.add(MountBind, d, true, carried[0])
+	case !onHost:
+		p.add(MountOverlay, d, true, carried...)
+	case mountsBelow(points, d):
+		return p.farm(d, points)
+	default:
+		p.add(MountOverlay, d, true, append(carried, d)...)
+	}
+	return nil
+}
+
+// farm shows a host directory and more by a tmpfs with everything bound into
+// it, for where an overlay is refused: the kernel makes none over a directory
+// with mounts below it that it must not uncover.
+func (p *planner) farm(d string, points []string) error {
+	p.add(MountTmpfs, d, false)
+	carried := map[string]bool{}
+	for _, part := range []string{sysDir, holesDir} {
+		names, err := p.dir.names(part + d)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		for _, n := range names {
+			carried[n] = true
+		}
+	}
+	for _, n := range sorted(carried) {
+		at := path.Join(d, n)
+		hst, err := p.host.lstat(at)
+		onHost := err == nil && hst.Mode&unix.S_IFMT == unix.S_IFDIR
+		if err := p.show(at, onHost, points); err != nil {
+			return err
+		}
+	}
+	list, err := os.ReadDir(d)
+	if err != nil {
+		return err
+	}
+	for _, de := range list {
+		at := path.Join(d, de.Name())
+		if carried[de.Name()] {
+			continue
+		}
+		if de.Type()&os.ModeSymlink == 0 {
+			p.add(MountBind, at, false, at)
+		} else if target, err := os.Readlink(at); err == nil {
+			p.add(MountSymlink, at, false, target)
+		}
+	}
+	return nil
+}
+
+func mountsBelow(points []string, dir string) bool {
+	for _, m := range points {
+		if m != dir && under(m, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// mountPoints lists where something is mounted, as this process sees it.
+func mountPoints() ([]string, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []string
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if w := strings.Fields(sc.Text()); len(w) > 4 {
+			out = append(out, unescape(w[4]))
+		}
+	}
+	return out, nil
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if v, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(v))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func sorted(set map[string]bool) []string {
+	var out []string
+	for s := range set {
+		out = append(out, s)
+	}
+	sort.Strings(out)
+	return out
+}
