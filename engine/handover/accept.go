@@ -23,7 +23,7 @@ type Acceptor interface {
 // Accept serves one link that a peer has opened: a move that comes, a move
 // that is asked for, or a question about an undecided one.
 func (m *Moves) Accept(ctx context.Context, link Link, a Acceptor) error {
-	p := newParty(ctx, link)
+	p := newParty(ctx, link, m.Times)
 	defer p.end()
 	first, err := p.within(p.ctx, 20*time.Second, "waiting for what the peer wants", kindOffer, kindBring, kindCommit, kindAsk)
 	if err != nil {
@@ -55,7 +55,7 @@ func (m *Moves) Accept(ctx context.Context, link Link, a Acceptor) error {
 // It closes the link.
 func (m *Moves) Bring(ctx context.Context, link Link, app string, a Acceptor, opt SendOptions) *Result {
 	begun := time.Now()
-	p := newParty(ctx, link)
+	p := newParty(ctx, link, m.Times)
 	defer p.end()
 	p.setProgress(opt.Progress)
 	fail := func(err error) *Result {

@@ -23,7 +23,7 @@ type world struct {
 	hosts [2]*machine
 	links []*wire
 	stop  context.CancelFunc // cancels the move, as Ctrl-C does
-	done  bool               // no more faults
+	asks  bool               // the destination asks first when the two meet again
 }
 
 type fault int
@@ -81,7 +81,7 @@ func (h *machine) start() *daemon {
 	d := &daemon{h: h}
 	d.moves = &Moves{Name: h.name, Journal: fakeJournal{d}, Host: fakeHost{d}, Times: Timeouts{
 		Answer: 5 * time.Second, Prepared: 5 * time.Second, Ready: 5 * time.Second, Running: 5 * time.Second,
-		Settled: time.Second, Idle: 5 * time.Second, Grace: time.Millisecond}}
+		Settled: time.Second, Idle: 5 * time.Second, Grace: time.Millisecond, Cause: 5 * time.Millisecond}}
 	h.d = d
 	return d
 }
@@ -140,7 +140,7 @@ func (d *daemon) step(name string, mayFail bool) error {
 	w.n++
 	w.log = append(w.log, fmt.Sprintf("%d %s %s [%s %s]", w.n, d.h.name, name, w.hosts[0].app, w.hosts[1].app))
 	f := noFault
-	if w.fault != nil && !w.done {
+	if w.fault != nil {
 		f = w.fault(w.n)
 	}
 	switch f {
@@ -301,7 +301,8 @@ type wire struct {
 	gone    chan struct{}
 	once    sync.Once
 	frames  [2]chan []byte
-	streams chan *pipe
+	streams map[StreamKind]chan *pipe
+	closed  [2]sync.Once
 }
 
 func (w *wire) cut() { w.once.Do(func() { close(w.gone) }) }
@@ -310,7 +311,10 @@ var errWire = errors.New("wire cut")
 
 // dial links two daemons and lets the far one accept.
 func (w *world) dial(from, to *daemon) (Link, <-chan struct{}) {
-	l := &wire{gone: make(chan struct{}), streams: make(chan *pipe, 8)}
+	l := &wire{gone: make(chan struct{}), streams: map[StreamKind]chan *pipe{}}
+	for _, k := range []StreamKind{StreamFiles, StreamPreCopy, StreamImage, StreamMemory} {
+		l.streams[k] = make(chan *pipe, 1)
+	}
 	l.frames[0], l.frames[1] = make(chan []byte, 64), make(chan []byte, 64)
 	w.mu.Lock()
 	w.links = append(w.links, l)
@@ -358,13 +362,13 @@ func (e *end) Send(_ context.Context, frame []byte) error {
 func (e *end) Receive(ctx context.Context) ([]byte, error) {
 	in := e.l.frames[1-e.side]
 	select {
-	case f := <-in:
-		return f, nil
+	case f, ok := <-in:
+		return received(f, ok)
 	default:
 	}
 	select {
-	case f := <-in:
-		return f, nil
+	case f, ok := <-in:
+		return received(f, ok)
 	case <-e.l.gone:
 		// A cut loses what is under way; an orderly end does not, and this
 		// fake has only the one kind: what has been sent may arrive or not.
@@ -379,7 +383,7 @@ type pipe struct {
 	w *io.PipeWriter
 }
 
-func (e *end) OpenStream(context.Context) (StreamWriter, error) {
+func (e *end) OpenStream(_ context.Context, k StreamKind) (StreamWriter, error) {
 	r, w := io.Pipe()
 	p := &pipe{r, w}
 	go func() {
@@ -388,7 +392,7 @@ func (e *end) OpenStream(context.Context) (StreamWriter, error) {
 		r.CloseWithError(errWire)
 	}()
 	select {
-	case e.l.streams <- p:
+	case e.l.streams[k] <- p:
 		return pipeEnd{w}, nil
 	case <-e.l.gone:
 		return nil, errWire
@@ -399,9 +403,9 @@ type pipeEnd struct{ *io.PipeWriter }
 
 func (p pipeEnd) Abort() { p.CloseWithError(errors.New("aborted")) }
 
-func (e *end) AcceptStream(ctx context.Context) (io.ReadCloser, error) {
+func (e *end) AcceptStream(ctx context.Context, k StreamKind) (io.ReadCloser, error) {
 	select {
-	case p := <-e.l.streams:
+	case p := <-e.l.streams[k]:
 		return p, nil
 	case <-e.l.gone:
 		return nil, errWire
@@ -410,14 +414,19 @@ func (e *end) AcceptStream(ctx context.Context) (io.ReadCloser, error) {
 	}
 }
 
-// Close lets what has been sent arrive before the end.
-func (e *end) Close() error {
-	for range 100 {
-		if len(e.l.frames[e.side]) == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
+func received(f []byte, ok bool) ([]byte, error) {
+	if !ok {
+		return nil, io.EOF
 	}
+	return f, nil
+}
+
+func (e *end) CloseSend() error {
+	e.l.closed[e.side].Do(func() { close(e.l.frames[e.side]) })
+	return nil
+}
+
+func (e *end) Close() error {
 	e.l.cut()
 	return nil
 }

@@ -147,12 +147,15 @@ type Link interface {
 	Receive(ctx context.Context) ([]byte, error)
 
 	// OpenStream is the source's, AcceptStream the destination's side of a
-	// one-way stream. Streams are accepted in the order in which they were
-	// opened.
-	OpenStream(ctx context.Context) (StreamWriter, error)
-	AcceptStream(ctx context.Context) (io.ReadCloser, error)
+	// one-way stream. There is one of each kind in a move.
+	OpenStream(ctx context.Context, kind StreamKind) (StreamWriter, error)
+	AcceptStream(ctx context.Context, kind StreamKind) (io.ReadCloser, error)
 
-	// Close ends the link; calls under way return an error.
+	// CloseSend tells the other side that no frame follows: its Receive then
+	// returns io.EOF.
+	CloseSend() error
+	// Close ends the link at once; calls under way return an error, and what
+	// is under way may be lost.
 	Close() error
 }
 

@@ -76,7 +76,7 @@ type SendOptions struct {
 // Send moves an app to the host at the other end of the link, and closes the
 // link. A cancel of ctx before commit leaves the app here.
 func (m *Moves) Send(ctx context.Context, link Link, src Source, opt SendOptions) *Result {
-	p := newParty(ctx, link)
+	p := newParty(ctx, link, m.Times)
 	defer p.end()
 	return m.sendOver(p, src, opt)
 }
@@ -559,7 +559,10 @@ func (r *receiver) await() {
 	err := r.p.send(&message{Kind: kindReady, Restore: int64(r.r.RestoreMS * 1e6)})
 	asked := context.AfterFunc(r.p.ctx, func() {
 		// A person here wants out. Only the source may say so now.
-		r.p.send(&message{Kind: kindCancel, Reason: reason(context.Cause(r.p.ctx))})
+		var by *peerCancelled
+		if cause := context.Cause(r.p.ctx); !errors.Is(cause, errLost) && !errors.As(cause, &by) {
+			r.p.send(&message{Kind: kindCancel, Reason: reason(cause)})
+		}
 	})
 	defer asked()
 	var said *message

@@ -36,6 +36,8 @@ type Timeouts struct {
 	Answer, Prepared, Ready, Running, Settled, Idle time.Duration
 	// Grace is how long a move waits for a new link before it is called undecided.
 	Grace time.Duration
+	// Cause is how long an error waits for the frame that explains it.
+	Cause time.Duration
 }
 
 func (t Timeouts) filled() Timeouts {
@@ -51,6 +53,7 @@ func (t Timeouts) filled() Timeouts {
 	set(&t.Settled, 30*time.Second)
 	set(&t.Idle, 30*time.Second)
 	set(&t.Grace, 5*time.Second)
+	set(&t.Cause, 200*time.Millisecond)
 	return t
 }
 

@@ -22,9 +22,11 @@ type party struct {
 	cancel context.CancelCauseFunc
 
 	meter    *meter
+	cause    time.Duration                  // how long an error waits for the frame that explains it
 	progress atomic.Pointer[func(Progress)] // of the other side
 
 	sending sync.Mutex
+	ended   bool // under sending
 	in      chan *message
 	lost    chan struct{} // closed when nothing more will come
 	stop    context.CancelFunc
@@ -36,8 +38,8 @@ type peerCancelled struct{ reason string }
 
 func (p *peerCancelled) Error() string { return p.reason }
 
-func newParty(ctx context.Context, link Link) *party {
-	p := &party{link: link, peer: link.Peer(), in: make(chan *message, 16), lost: make(chan struct{}), stopped: make(chan struct{})}
+func newParty(ctx context.Context, link Link, times Timeouts) *party {
+	p := &party{link: link, peer: link.Peer(), cause: times.filled().Cause, in: make(chan *message, 16), lost: make(chan struct{}), stopped: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	p.stop = stop
@@ -52,13 +54,25 @@ func (p *party) setProgress(tell func(Progress)) {
 	}
 }
 
-// end stops reading and ends the link.
+// end ends the link, once the other side has read what was sent, or is gone.
 func (p *party) end() {
+	p.sending.Lock()
+	p.ended = true
+	err := p.link.CloseSend()
+	p.sending.Unlock()
+	if err == nil {
+		select {
+		case <-p.lost: // it has ended too
+		case <-time.After(linger):
+		}
+	}
 	p.stop()
 	p.cancel(nil)
 	p.link.Close()
 	<-p.stopped
 }
+
+const linger = time.Second
 
 func (p *party) read(ctx context.Context) {
 	defer close(p.stopped)
@@ -98,6 +112,9 @@ func (p *party) send(m *message) error {
 	}
 	p.sending.Lock()
 	defer p.sending.Unlock()
+	if p.ended {
+		return errLost
+	}
 	// A cancel here must still be told there: so not p.ctx.
 	ctx, stop := context.WithTimeout(context.WithoutCancel(p.ctx), 10*time.Second)
 	defer stop()
@@ -153,7 +170,7 @@ func (p *party) why(err error) error {
 	}
 	select {
 	case <-p.ctx.Done():
-	case <-time.After(200 * time.Millisecond):
+	case <-time.After(p.cause):
 		// A stream broke, and no frame says why.
 		return err
 	}
@@ -176,16 +193,14 @@ func patience(ctx context.Context, d time.Duration, what string) (_ context.Cont
 func (p *party) sendStream(kind StreamKind, idle time.Duration, what string, fill func(ctx context.Context, w io.Writer, report Report) error) error {
 	ctx, touch, stop := patience(p.ctx, idle, what)
 	defer stop()
-	w, err := p.link.OpenStream(ctx)
+	w, err := p.link.OpenStream(ctx, kind)
 	if err != nil {
 		return doing(what, err)
 	}
 	defer context.AfterFunc(ctx, w.Abort)()
 	cw := &countingWriter{w: w, touch: touch, meter: p.meter}
 	report := func(done, total uint64) { touch(); p.meter.report(done, total) }
-	if _, err = cw.Write([]byte{byte(kind)}); err == nil {
-		err = fill(ctx, cw, report)
-	}
+	err = fill(ctx, cw, report)
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -205,20 +220,14 @@ func (p *party) sendStream(kind StreamKind, idle time.Duration, what string, fil
 func (p *party) receiveStream(kind StreamKind, idle time.Duration, what string, drain func(ctx context.Context, r io.Reader, report Report) error) error {
 	ctx, touch, stop := patience(p.ctx, idle, what)
 	defer stop()
-	r, err := p.link.AcceptStream(ctx)
+	r, err := p.link.AcceptStream(ctx, kind)
 	if err != nil {
 		return doing(what, err)
 	}
 	defer r.Close()
 	defer context.AfterFunc(ctx, func() { r.Close() })()
 	cr := &countingReader{r: r, touch: touch}
-	var k [1]byte
-	if _, err = io.ReadFull(cr, k[:]); err == nil && k[0] != byte(kind) {
-		err = fmt.Errorf("stream %q came where %q was due", k[0], byte(kind))
-	}
-	if err == nil {
-		err = drain(ctx, cr, func(done, total uint64) { touch() })
-	}
+	err = drain(ctx, cr, func(done, total uint64) { touch() })
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -77,10 +77,12 @@ func (m *Moves) recover(rec *Record) error {
 		if fate == FateNone {
 			return m.Journal.Remove(rec.Move, rec.Side)
 		}
-		if err := m.write(e, Running); err != nil {
-			return err
-		}
-		fallthrough
+		// It runs, whether that can be written down or not: the table first.
+		e.phase = running
+		m.mu.Lock()
+		m.put(e)
+		m.mu.Unlock()
+		return m.write(e, Running)
 	case Running:
 		e.phase = running
 		m.mu.Lock()
@@ -106,7 +108,7 @@ func (m *Moves) Unsettled(peer string) []string {
 func (m *Moves) Resolve(ctx context.Context, link Link, move string) error {
 	ctx, cancel := context.WithTimeout(ctx, m.Times.filled().Running)
 	defer cancel()
-	p := newParty(ctx, link)
+	p := newParty(ctx, link, m.Times)
 	defer p.end()
 	var errs []error
 	found := false
