@@ -1,0 +1,48 @@
+package capsule
+
+import (
+	"path"
+	"strconv"
+	"strings"
+)
+
+// RuntimeDir is the capsule's own XDG_RUNTIME_DIR.
+func RuntimeDir(uid int) string { return "/run/user/" + strconv.Itoa(uid) }
+
+// outside are variables that name things which a capsule does not have: sockets
+// in the host's private folders, terminals, sessions and services of the host.
+var outside = map[string]bool{
+	"DISPLAY": true, "WAYLAND_DISPLAY": true, "WAYLAND_SOCKET": true, "XAUTHORITY": true, "WINDOWID": true,
+	"DESKTOP_STARTUP_ID": true, "XDG_ACTIVATION_TOKEN": true, "XDG_SESSION_ID": true, "XDG_SEAT": true, "XDG_VTNR": true,
+	"SESSION_MANAGER": true, "DBUS_SESSION_BUS_ADDRESS": true, "DBUS_STARTER_ADDRESS": true,
+	"SSH_AUTH_SOCK": true, "SSH_AGENT_PID": true, "SSH_TTY": true, "GPG_AGENT_INFO": true, "GPG_TTY": true,
+	"TMUX": true, "TMUX_PANE": true, "STY": true, "PULSE_SERVER": true, "PIPEWIRE_REMOTE": true,
+	"NOTIFY_SOCKET": true, "LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true,
+	"INVOCATION_ID": true, "JOURNAL_STREAM": true, "WATCHDOG_PID": true, "WATCHDOG_USEC": true, "MANAGERPID": true,
+}
+
+// insideEnv is a host's environment made true for the inside of a capsule.
+func insideEnv(env []string, uid int) []string {
+	out := make([]string, 0, len(env)+1)
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		switch {
+		case outside[name], name == "XDG_RUNTIME_DIR":
+			continue
+		case name == "TMPDIR" && path.Clean(value) != "/tmp" && strings.HasPrefix(value, "/tmp"):
+			continue
+		}
+		out = append(out, kv)
+	}
+	return append(out, "XDG_RUNTIME_DIR="+RuntimeDir(uid))
+}
+
+// lookup is the value of a variable in an environment.
+func lookup(env []string, name string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if v, ok := strings.CutPrefix(env[i], name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}

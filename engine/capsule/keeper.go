@@ -1,0 +1,455 @@
+package capsule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/paths"
+)
+
+// Names in a capsule's folder.
+const (
+	stateFile  = "state.json"
+	socketFile = "keeper.sock"
+	lockFile   = "keeper.lock"
+	logFile    = "keeper.log"
+)
+
+// keeper is the process outside that a capsule's portals end in. It holds
+// nothing that pid 1 does not hold too, so that a successor can go on.
+type keeper struct {
+	dir  string
+	lock *os.File
+	log  *slog.Logger
+
+	pidfd   int
+	pidFile *os.File      // the same, for waiting
+	dead    chan struct{} // closed when pid 1 has ended
+	reaped  chan struct{} // closed when all its reports are read
+	goPipe  *os.File      // commands to pid 1
+	orders  *os.File      // keeper's end of the order sockets
+
+	cancel context.CancelFunc // ends the network
+	net    sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows; nothing that blocks is done under it
+	state   State
+	term    *terminalPortal
+	exits   map[int]chan int // pid inside -> its exit status, for who ordered it
+	pending map[int]int      // while an order is being taken: exits of unknown pids
+	refused chan int         // while an order is being taken: errno of a failed fork or exec
+	stopped bool             // somebody asked for the end
+	mainEnd chan struct{}    // closed when the app's first process has ended, or will never end here
+
+	ordering sync.Mutex     // one order at a time; taken before mu
+	visits   sync.WaitGroup // clients who must learn the end before the keeper goes
+}
+
+// handshake is what Start tells a new keeper.
+type handshake struct {
+	Spec Spec   `json:"spec"`
+	Std  [3]int `json:"std"` // index of the passed file, -1: the terminal or /dev/null
+}
+
+// KeeperMain is the hidden command "keeper" ("keeper --adopt ID" to follow one
+// that died). Descriptor 3 is a socket to who started it.
+func KeeperMain() {
+	debug.SetGCPercent(40)
+	adopt := ""
+	if len(os.Args) > 3 && os.Args[2] == "--adopt" {
+		adopt = os.Args[3]
+	}
+	parent, err := parentConn()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hither keeper:", err)
+		os.Exit(1)
+	}
+	k := &keeper{
+		log: slog.New(slog.NewTextHandler(os.Stderr, nil)), pidfd: -1,
+		dead: make(chan struct{}), reaped: make(chan struct{}), mainEnd: make(chan struct{}), exits: map[int]chan int{},
+	}
+	if adopt != "" {
+		err = k.adopt(adopt)
+	} else {
+		err = k.begin(parent)
+	}
+	if err != nil {
+		k.log.Error("not started", "error", err)
+		answerError(parent, err)
+		parent.Close()
+		os.Exit(1)
+	}
+	k.run(parent)
+}
+
+// parentConn is the socket on descriptor 3.
+func parentConn() (*net.UnixConn, error) {
+	unix.CloseOnExec(3)
+	f := os.NewFile(3, "parent")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("a keeper is started by hither run, not by hand: %w", err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, errors.New("a keeper is started by hither run, not by hand")
+	}
+	return u, nil
+}
+
+// begin makes a new capsule and starts the app in it.
+func (k *keeper) begin(parent *net.UnixConn) error {
+	var h handshake
+	line, err := readLine(parent)
+	if err != nil {
+		return fmt.Errorf("reading what to make: %w", err)
+	}
+	if err := json.Unmarshal(line, &h); err != nil {
+		return fmt.Errorf("reading what to make: %w", err)
+	}
+	var std []*os.File
+	for i, n := 0, 4; i < 3; i++ {
+		if h.Std[i] >= 0 {
+			unix.CloseOnExec(n)
+			std = append(std, os.NewFile(uintptr(n), "stdio"))
+			n++
+		}
+	}
+	if k.dir, err = paths.Capsule(h.Spec.ID); err != nil {
+		return err
+	}
+	if err := k.takeLock(0); err != nil {
+		return err
+	}
+	k.state = State{Spec: h.Spec, Phase: Running, Since: time.Now().Unix()}
+	if h.Spec.Restore {
+		k.state.Phase = Waiting
+	}
+	if err := k.make(); err != nil {
+		k.abandon()
+		return err
+	}
+	if !h.Spec.Restore {
+		if err := k.startMain(h.Std, std); err != nil {
+			k.abandon()
+			return err
+		}
+	}
+	for _, f := range std {
+		f.Close()
+	}
+	return nil
+}
+
+// make runs the stages and takes hold of pid 1.
+func (k *keeper) make() error {
+	// Pid 1 becomes the keeper's child when stage 1 ends, and is reaped by it.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("becoming a subreaper: %w", err)
+	}
+	pid, kind, err := runStages(&k.state.Spec)
+	if err != nil {
+		return err
+	}
+	k.state.Net = kind
+	return k.hold(pid)
+}
+
+// runStages makes the namespaces and everything in them; it returns pid 1.
+func runStages(s *Spec) (pid int, kind string, err error) {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return 0, "", fmt.Errorf("opening hither's own binary: %w", err)
+	}
+	defer self.Close()
+	spec, err := jsonMemfd("spec", s)
+	if err != nil {
+		return 0, "", err
+	}
+	defer spec.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, "", fmt.Errorf("making a pipe: %w", err)
+	}
+	defer r.Close()
+	cmd := stage1Command(spec, w, self)
+	cmd.Stderr = os.Stderr
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return 0, "", explainNamespaces(err)
+	}
+	r.SetReadDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // a pipe
+	var failed error
+	dec := json.NewDecoder(r)
+	for {
+		var rep report
+		err := dec.Decode(&rep)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("waiting for the capsule to be made: %w", err))
+			break
+		}
+		if rep.Pid != 0 {
+			pid, kind = rep.Pid, rep.Net
+		}
+		if rep.Error != "" {
+			failed = errors.Join(failed, errors.New(rep.Error))
+		}
+	}
+	if failed != nil {
+		cmd.Process.Kill() //nolint:errcheck // it may have ended
+	}
+	err = cmd.Wait()
+	if failed == nil && err != nil {
+		failed = fmt.Errorf("making the capsule: its first stage: %w", err)
+	}
+	if failed == nil && pid == 0 {
+		failed = errors.New("making the capsule: its first stage ended without a pid 1")
+	}
+	if failed != nil {
+		if pid != 0 {
+			unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // it may have ended
+			unix.Wait4(pid, nil, 0, nil) //nolint:errcheck // our child now: its pid is not another's
+		}
+		return 0, "", failed
+	}
+	return pid, kind, nil
+}
+
+// jsonMemfd is a file in memory with v in it.
+func jsonMemfd(name string, v any) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("making a file in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := json.NewEncoder(f).Encode(v); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("writing a file in memory: %w", err)
+	}
+	return f, nil
+}
+
+// hold takes hold of pid 1: the same for the first keeper and for a successor.
+func (k *keeper) hold(pid int) error {
+	start, err := startTime(pid)
+	if err != nil {
+		return err
+	}
+	if k.state.Init.Pid == pid && k.state.Init.Start != start {
+		return ErrEnded
+	}
+	k.state.Init = Proc{pid, start}
+	if k.pidfd, err = unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err != nil {
+		return fmt.Errorf("finding the capsule's pid 1: %w", err)
+	}
+	k.pidFile = os.NewFile(uintptr(k.pidfd), "pid 1")
+	go k.watch()
+	self, err := startTime(os.Getpid())
+	if err != nil {
+		return err
+	}
+	k.state.Keeper = Proc{os.Getpid(), self}
+	if k.goPipe, err = descriptorOf(k.pidfd, FDGoWrite, "command pipe"); err != nil {
+		return err
+	}
+	if k.orders, err = descriptorOf(k.pidfd, FDExecKeeper, "order socket"); err != nil {
+		return err
+	}
+	exits, err := descriptorOf(k.pidfd, FDExitRead, "report pipe")
+	if err != nil {
+		return err
+	}
+	if k.state.Spec.TTY && k.state.Phase != Waiting {
+		if err := k.openTerminalPortal(nil, nil); err != nil {
+			return err
+		}
+	}
+	if k.state.Net != "" {
+		if err := k.startNetwork(); err != nil {
+			return err
+		}
+	}
+	go k.reap(exits)
+	return nil
+}
+
+// startNetwork carries the capsule's packets.
+func (k *keeper) startNetwork() error {
+	fd, err := pidfdGetfd(k.pidfd, FDNet)
+	if err != nil {
+		return fmt.Errorf("taking the network from the capsule's pid 1: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	k.cancel = cancel
+	k.net.Add(1)
+	go func() {
+		defer k.net.Done()
+		if err := runNetwork(ctx, fd, k.state.Net); err != nil && ctx.Err() == nil {
+			k.log.Error("network", "error", err)
+		}
+	}()
+	return nil
+}
+
+// takeLock makes this the capsule's only keeper.
+func (k *keeper) takeLock(patience time.Duration) error {
+	f, err := os.OpenFile(filepath.Join(k.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the capsule's lock: %w", err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			k.lock = f
+			return nil
+		}
+		if time.Now().After(end) {
+			f.Close()
+			return ErrKept
+		}
+	}
+}
+
+// abandon undoes a capsule that could not be made or started.
+func (k *keeper) abandon() {
+	if k.pidfd >= 0 {
+		unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0) //nolint:errcheck // it may have ended
+		<-k.dead
+	}
+	os.RemoveAll(k.dir) //nolint:errcheck // nothing more can be done
+}
+
+// adopt goes on where a dead keeper left off.
+func (k *keeper) adopt(id string) error {
+	all, err := paths.Capsules()
+	if err != nil {
+		return err
+	}
+	k.dir = filepath.Join(all, id)
+	if !paths.ValidID(id) {
+		return fmt.Errorf("capsule id %q is not valid", id)
+	}
+	if k.state, err = readState(k.dir); err != nil {
+		return err
+	}
+	if err := k.takeLock(2 * time.Second); err != nil {
+		return err
+	}
+	if k.state, err = readState(k.dir); err != nil { // as the last keeper left it
+		return err
+	}
+	if k.state.Status != nil || k.state.Moved != "" {
+		close(k.mainEnd)
+	}
+	if !k.state.Init.Alive() {
+		os.RemoveAll(k.dir) //nolint:errcheck // only litter
+		return ErrEnded
+	}
+	return k.hold(k.state.Init.Pid)
+}
+
+// run serves until the capsule has ended.
+func (k *keeper) run(parent *net.UnixConn) {
+	listener, err := k.listen()
+	if err == nil {
+		err = k.save()
+	}
+	if err != nil {
+		k.log.Error("not serving", "error", err)
+		answerError(parent, err)
+		// The app runs; only nobody can speak to it until a successor comes.
+		os.Exit(1)
+	}
+	go k.accept(listener)
+	k.visit(func() {
+		k.mu.Lock()
+		st := k.state
+		k.mu.Unlock()
+		if reply(parent, response{State: &st}) == nil {
+			k.waitFor(parent)
+		}
+		parent.Close()
+	})
+	debug.FreeOSMemory()
+	<-k.dead
+	k.finish()
+	listener.Close()
+	k.visits.Wait()
+	os.RemoveAll(k.dir) //nolint:errcheck // nothing more can be done
+	if k.cancel != nil {
+		k.cancel()
+		k.net.Wait()
+	}
+}
+
+// visit runs a conversation that must be over before the keeper goes.
+func (k *keeper) visit(f func()) {
+	k.visits.Add(1)
+	go func() {
+		defer k.visits.Done()
+		f()
+	}()
+}
+
+// finish tells everybody that the capsule has ended.
+func (k *keeper) finish() {
+	select {
+	case <-k.reaped:
+	case <-time.After(time.Second):
+	}
+	k.mu.Lock()
+	k.state.Phase = Ended
+	k.endMain()
+	for pid, ch := range k.exits { // killed with pid 1, unreported
+		ch <- 128 + int(syscall.SIGKILL)
+		delete(k.exits, pid)
+	}
+	if k.state.Status == nil && k.state.Moved == "" {
+		killed := 128 + int(syscall.SIGKILL)
+		k.state.Status = &killed
+	}
+	term := k.term
+	out := k.outcome()
+	k.mu.Unlock()
+	if term != nil {
+		term.End(out)
+	}
+	if err := k.save(); err != nil {
+		k.log.Error("saving state", "error", err)
+	}
+}
+
+// endMain marks the app's first process as over; mu is held.
+func (k *keeper) endMain() {
+	select {
+	case <-k.mainEnd:
+	default:
+		close(k.mainEnd)
+	}
+}
+
+// save writes the state file.
+func (k *keeper) save() error {
+	k.mu.Lock()
+	st := k.state
+	k.mu.Unlock()
+	return writeState(k.dir, &st)
+}

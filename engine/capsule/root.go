@@ -1,0 +1,364 @@
+package capsule
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// rooter builds the capsule's root in a mount namespace of its own, in which
+// it has all capabilities.
+//
+// The root is a small tmpfs (the skeleton) on which each folder of the host's
+// root is bound with everything below it. Where a path is needed that the host
+// does not have, the folder above it is turned into skeleton too: a tmpfs takes
+// its place and its entries are bound one by one. Nothing is ever made on the
+// host. In the end the skeleton is read-only.
+//
+// The new root is mounted over /tmp: it must not lie in a folder that is bound
+// into it, and /tmp is the one folder that every host has and no capsule sees.
+// Paths are looked up with RESOLVE_IN_ROOT, so that an absolute link inside
+// leads inside.
+type rooter struct {
+	root     int             // O_PATH descriptor of the new root
+	hostTmp  int             // O_PATH descriptor of the host's /tmp, which is covered
+	own      map[uint64]bool // st_dev of each tmpfs made here: free to write to
+	skeleton []int           // descriptors of those that become read-only
+	uid      int
+}
+
+const stage = "/tmp"
+
+// fdPath names a descriptor for system calls that take only paths.
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// buildRoot makes the whole root but for /proc, which needs the pid namespace.
+func buildRoot(s *Spec) error {
+	b := &rooter{own: map[uint64]bool{}, uid: os.Getuid()}
+	// The host's later mounts may still arrive here, ours never leave.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("making mounts private: %w", err)
+	}
+	var err error
+	if b.hostTmp, err = unix.Open(stage, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("opening /tmp: %w", err)
+	}
+	if err := unix.Mount("hither", stage, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("mounting the new root: %w", err)
+	}
+	if b.root, err = unix.Open(stage, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("opening the new root: %w", err)
+	}
+	host, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the host's root: %w", err)
+	}
+	defer unix.Close(host)
+	if err := b.adopt("/"); err != nil {
+		return err
+	}
+	err = b.populate(host, b.root, func(e fs.DirEntry) bool { return e.Name() == "proc" || e.Name() == "tmp" })
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"proc", "tmp"} {
+		if err := unix.Mkdirat(b.root, name, 0o755); err != nil {
+			return fmt.Errorf("making /%s: %w", name, err)
+		}
+	}
+	if err := b.private(s); err != nil {
+		return err
+	}
+	for _, m := range s.Mounts {
+		if err := b.mount(m); err != nil {
+			return err
+		}
+	}
+	return b.seal()
+}
+
+// private mounts what is the capsule's own.
+func (b *rooter) private(s *Spec) error {
+	if err := b.tmpfs("/tmp", 0o1777); err != nil {
+		return err
+	}
+	if err := b.devices(); err != nil {
+		return err
+	}
+	// Other users' folders are no business of the app: /run/user is covered whole.
+	if fd, err := b.make("/run/user", unix.S_IFDIR, 0o755); err != nil {
+		return err
+	} else {
+		unix.Close(fd)
+	}
+	if err := b.tmpfs("/run/user", 0o755); err != nil {
+		return err
+	}
+	if err := b.adopt("/run/user"); err != nil {
+		return err
+	}
+	own := RuntimeDir(b.uid)
+	fd, err := b.make(own, unix.S_IFDIR, 0o700)
+	if err != nil {
+		return err
+	}
+	unix.Close(fd)
+	if err := b.tmpfs(own, 0o700); err != nil {
+		return err
+	}
+	for _, hidden := range []string{"/tmp", "/dev/shm", own} {
+		if strings.HasPrefix(s.Home, hidden+"/") {
+			return b.mount(Mount{Kind: "bind", Target: path.Clean(s.Home), Sources: []string{s.Home}})
+		}
+	}
+	return nil
+}
+
+// devices gives the capsule terminals, shared memory and message queues of its own.
+func (b *rooter) devices() error {
+	need := map[string]uint32{"pts": unix.S_IFDIR, "shm": unix.S_IFDIR, "mqueue": unix.S_IFDIR, "ptmx": unix.S_IFREG}
+	for name, kind := range need {
+		fd, err := b.open("/dev/" + name)
+		if err == nil {
+			unix.Close(fd)
+			continue
+		}
+		if !b.ours("/dev") {
+			// Devices that this user could not open anyway are left out.
+			err := b.explode("/dev", func(fd int, e fs.DirEntry) bool {
+				return !e.IsDir() && e.Type() != fs.ModeSymlink && unix.Faccessat(fd, e.Name(), unix.R_OK, 0) != nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if fd, err = b.make("/dev/"+name, kind, 0o755); err != nil {
+			return err
+		}
+		unix.Close(fd)
+	}
+	if err := b.tmpfs("/dev/shm", 0o1777); err != nil {
+		return err
+	}
+	if err := b.fresh("/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
+		return err
+	}
+	if err := b.fresh("/dev/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return err
+	}
+	src, err := b.open("/dev/pts/ptmx")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	return b.bind(src, "/dev/ptmx")
+}
+
+// mount does one step of the plan.
+func (b *rooter) mount(m Mount) error {
+	err := b.step(m)
+	if err == nil && m.ReadOnly && (m.Kind == "bind" || m.Kind == "tmpfs") {
+		err = b.attr(m.Target, unix.MOUNT_ATTR_RDONLY, unix.AT_RECURSIVE)
+	}
+	if err != nil {
+		return fmt.Errorf("mount plan, %s at %s: %w", m.Kind, m.Target, err)
+	}
+	return nil
+}
+
+func (b *rooter) step(m Mount) error {
+	mode := m.Mode
+	if mode == 0 {
+		mode = 0o755
+		if m.Kind == "file" {
+			mode = 0o644
+		}
+	}
+	sources, err := b.sources(m)
+	defer func() {
+		for _, fd := range sources {
+			unix.Close(fd)
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	kind := uint32(unix.S_IFDIR)
+	switch m.Kind {
+	case "dir":
+	case "file":
+		kind = unix.S_IFREG
+	case "bind":
+		if len(m.Sources) != 1 {
+			return fmt.Errorf("needs one source, has %d", len(m.Sources))
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(sources[0], &st); err != nil {
+			return err
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			kind = unix.S_IFREG
+		}
+	case "tmpfs", "overlay":
+	default:
+		return fmt.Errorf("unknown kind of mount")
+	}
+	target, err := b.make(m.Target, kind, mode)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	switch m.Kind {
+	case "bind":
+		return b.bind(sources[0], m.Target)
+	case "tmpfs":
+		return b.tmpfs(m.Target, mode)
+	case "file":
+		return b.file(m, target, mode)
+	case "overlay":
+		return b.overlay(m, sources, target)
+	}
+	return nil
+}
+
+// sources opens a mount's host paths. Names with colons or commas are safe:
+// the kernel gets descriptors.
+func (b *rooter) sources(m Mount) ([]int, error) {
+	var fds []int
+	all := m.Sources
+	if m.Kind == "overlay" && m.Upper != "" {
+		all = append(append([]string{}, all...), m.Upper, m.Work)
+	}
+	for _, src := range all {
+		fd, err := b.hostOpen(src)
+		if err != nil {
+			return fds, fmt.Errorf("opening %s: %w", src, err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+// hostOpen opens a path of the host.
+func (b *rooter) hostOpen(p string) (int, error) {
+	p = path.Clean(p)
+	if p == stage || strings.HasPrefix(p, stage+"/") {
+		return unix.Openat(b.hostTmp, "."+strings.TrimPrefix(p, stage), unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	return unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+}
+
+// overlay merges folders. Without userxattr, which asks nothing of the host's
+// files, an unprivileged overlay cannot rename folders.
+func (b *rooter) overlay(m Mount, sources []int, target int) error {
+	if len(m.Sources) == 0 {
+		return errors.New("needs a source")
+	}
+	var lower []string
+	for _, fd := range sources[:len(m.Sources)] {
+		lower = append(lower, fdPath(fd))
+	}
+	options := "userxattr,lowerdir=" + strings.Join(lower, ":")
+	var flags uintptr = unix.MS_NOSUID | unix.MS_NODEV
+	if m.Upper != "" {
+		options += ",upperdir=" + fdPath(sources[len(m.Sources)]) + ",workdir=" + fdPath(sources[len(m.Sources)+1])
+	} else {
+		flags |= unix.MS_RDONLY
+		if len(lower) == 1 { // overlayfs wants two without an upper one
+			return b.bind(sources[0], m.Target)
+		}
+	}
+	return unix.Mount("hither", fdPath(target), "overlay", flags, options)
+}
+
+// file puts a file with given content at a path. Where the path is the host's,
+// the file is made in the root's tmpfs, bound there and its name removed.
+func (b *rooter) file(m Mount, target int, mode uint32) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(target, &st); err != nil {
+		return err
+	}
+	if b.own[st.Dev] {
+		return os.WriteFile(fdPath(target), m.Data, fs.FileMode(mode))
+	}
+	const name = ".hither-file"
+	tmp := fdPath(b.root) + "/" + name
+	if err := os.WriteFile(tmp, m.Data, fs.FileMode(mode)); err != nil {
+		return err
+	}
+	defer unix.Unlinkat(b.root, name, 0) //nolint:errcheck // the skeleton is ours
+	if err := os.Chmod(tmp, fs.FileMode(mode)); err != nil {
+		return err
+	}
+	return unix.Mount(tmp, fdPath(target), "", unix.MS_BIND, "")
+}
+
+// open opens a path of the new root.
+func (b *rooter) open(p string) (int, error) {
+	for {
+		fd, err := unix.Openat2(b.root, p, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+		if err != unix.EAGAIN && err != unix.EINTR {
+			if err != nil {
+				return -1, fmt.Errorf("opening %s in the capsule: %w", p, err)
+			}
+			return fd, nil
+		}
+	}
+}
+
+// make opens a path of the new root, made if it is not there.
+func (b *rooter) make(p string, kind, mode uint32) (int, error) {
+	fd, err := b.open(p)
+	if !errors.Is(err, unix.ENOENT) {
+		if err == nil {
+			var st unix.Stat_t
+			if err := unix.Fstat(fd, &st); err != nil {
+				unix.Close(fd)
+				return -1, fmt.Errorf("looking at %s: %w", p, err)
+			}
+			if (kind == unix.S_IFDIR) != (st.Mode&unix.S_IFMT == unix.S_IFDIR) {
+				unix.Close(fd)
+				return -1, fmt.Errorf("%s is of another kind on this host (file or folder)", p)
+			}
+		}
+		return fd, err
+	}
+	parent := path.Dir(p)
+	up, err := b.make(parent, unix.S_IFDIR, 0o755)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(up, &st)
+	unix.Close(up)
+	if err != nil {
+		return -1, fmt.Errorf("looking at %s: %w", parent, err)
+	}
+	if !b.own[st.Dev] {
+		if err := b.explode(parent, nil); err != nil {
+			return -1, err
+		}
+	}
+	if up, err = b.open(parent); err != nil {
+		return -1, err
+	}
+	defer unix.Close(up)
+	if kind == unix.S_IFDIR {
+		err = unix.Mkdirat(up, path.Base(p), mode)
+		if err == nil {
+			err = unix.Fchmodat(up, path.Base(p), mode, 0)
+		}
+	} else {
+		err = unix.Mknodat(up, path.Base(p), unix.S_IFREG|mode, 0)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("making %s in the capsule: %w", p, err)
+	}
+	return b.open(p)
+}

@@ -1,0 +1,109 @@
+package capsule
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stop ends the capsule: first kindly, then with pid 1, which takes all along.
+func (k *keeper) stop(grace time.Duration) error {
+	k.mu.Lock()
+	k.stopped = true
+	main, pid := k.state.Main, k.state.Init.Pid
+	tty := k.term != nil
+	k.mu.Unlock()
+	if grace > 0 {
+		pids, err := processes(pid)
+		if err != nil {
+			return err
+		}
+		for inside, host := range pids {
+			if inside == 1 {
+				continue
+			}
+			unix.Kill(host, unix.SIGTERM) //nolint:errcheck // it may have ended
+			if tty && inside == main {
+				unix.Kill(host, unix.SIGHUP) //nolint:errcheck // shells do not heed SIGTERM
+			}
+			unix.Kill(host, unix.SIGCONT) //nolint:errcheck // a stopped job can end only when it goes on
+		}
+		select {
+		case <-k.dead:
+			return nil
+		case <-time.After(grace):
+		}
+	}
+	if err := unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("killing the capsule's pid 1: %w", err)
+	}
+	<-k.dead
+	return nil
+}
+
+// processes are the processes of the capsule of a pid 1: pid inside -> on the
+// host. It follows the tree, of which pid 1 is the root.
+func processes(init int) (map[int]int, error) {
+	found := map[int]int{}
+	for todo := []int{init}; len(todo) > 0; {
+		pid := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		inside, err := insidePid(init, pid)
+		if err != nil {
+			if pid == init {
+				return nil, err
+			}
+			continue // it has ended
+		}
+		found[inside] = pid
+		dir := "/proc/" + strconv.Itoa(pid) + "/task"
+		threads, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, t := range threads {
+			b, err := os.ReadFile(dir + "/" + t.Name() + "/children")
+			if err != nil {
+				continue
+			}
+			for _, f := range strings.Fields(string(b)) {
+				if child, err := strconv.Atoi(f); err == nil {
+					todo = append(todo, child)
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// insidePid is a process's pid in the pid namespace of init.
+func insidePid(init, pid int) (int, error) {
+	depth := func(pid int) ([]string, error) {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		if err != nil {
+			return nil, err
+		}
+		_, rest, ok := strings.Cut(string(b), "\nNSpid:")
+		if !ok {
+			return nil, fmt.Errorf("process %d shows no namespace pids", pid)
+		}
+		line, _, _ := strings.Cut(rest, "\n")
+		return strings.Fields(line), nil
+	}
+	of, err := depth(init)
+	if err != nil {
+		return 0, err
+	}
+	p, err := depth(pid)
+	if err != nil {
+		return 0, err
+	}
+	if len(p) < len(of) {
+		return 0, fmt.Errorf("process %d is not in the capsule", pid)
+	}
+	return strconv.Atoi(p[len(of)-1])
+}
