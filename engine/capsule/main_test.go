@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 		case "keeper":
 			KeeperMain()
 			os.Exit(0)
+		case "probe":
+			probeMain()
+			os.Exit(0)
 		}
 	}
 	os.Exit(m.Run())
