@@ -266,6 +266,11 @@ func (s *sender) decide() error {
 		return context.Cause(s.p.ctx)
 	}
 	if err := s.m.write(s.e, Committed); err != nil {
+		// It may be on disk all the same. The app must not run on while it is:
+		// were the daemon to die then, the next one would give the app away.
+		if err := s.m.write(s.e, Holding); err != nil {
+			log.Printf("move %s: %v", s.e.rec.Move, err)
+		}
 		return err
 	}
 	s.e.phase = undecided

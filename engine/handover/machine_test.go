@@ -89,6 +89,10 @@ func (w *world) check(what string) bool {
 	w.t.Helper()
 	a, b := w.hosts[0].app, w.hosts[1].app
 	ok := a == runs && b == none || a == none && b == runs
+	if w.two {
+		w.t.Errorf("%s: two copies ran at once", what)
+		ok = false
+	}
 	if !ok {
 		w.t.Errorf("%s: in the end the source's copy %s, the destination's %s", what, a, b)
 	}
