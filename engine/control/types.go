@@ -1,0 +1,221 @@
+// Package control is how the command, the window and scripts speak to the
+// daemon: HTTP and JSON over the unix socket $XDG_RUNTIME_DIR/hither/control.sock.
+//
+// In a nutshell: Connect finds the daemon, or starts it; Client has one method
+// for each request. The types in this file are what travels. Only the user's
+// own processes can open the socket (its folder is closed to others), so a
+// request needs no further proof.
+//
+//	GET  /v1/status                    Status
+//	GET  /v1/apps                      Apps
+//	GET  /v1/apps/APP                  App, with its processes
+//	GET  /v1/apps/APP/files            Files
+//	POST /v1/apps/APP/files            FilesRequest -> Files (fetch, return)
+//	POST /v1/apps/APP/stop             StopRequest -> {}
+//	POST /v1/apps/APP/check            MoveRequest -> Check
+//	POST /v1/apps/APP/send             MoveRequest -> lines of MoveLine
+//	POST /v1/bring                     MoveRequest -> lines of MoveLine
+//	POST /v1/tasks/TASK/cancel         {} (TASK is the first MoveLine's)
+//	GET  /v1/moves                     Moves: under way or undecided
+//	POST /v1/moves/MOVE/claim          {}
+//	POST /v1/moves/MOVE/drop           {}
+//	GET  /v1/peers                     Peers; ?ping=1 asks each of them first
+//	POST /v1/peers                     PeerRequest -> Peer (pair by card)
+//	DELETE /v1/peers/PEER              {}
+//	GET  /v1/peers/PEER/apps           Apps of that host
+//	GET  /v1/card                      Card: this host's, for pairing
+//	GET  /v1/doctor                    Doctor
+//	GET  /v1/events                    lines of Event, until the client hangs up
+//	PUT  /v1/holds                     Holds: hold moves still, for tests
+//	POST /v1/holds/release             Holds: let them go on
+//
+// APP is a name, an id, or the beginning of one. An error has a status of 4xx
+// or 5xx and an Error as its body. The package holds no lock.
+package control
+
+import (
+	"time"
+
+	"hither/engine/handover"
+)
+
+// Error is the body of an answer that is none.
+type Error struct {
+	Doing string `json:"doing,omitempty"`
+	Text  string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+	Code  string `json:"code,omitempty"` // CodeUsage ...
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Codes of errors that a program may want to tell apart.
+const (
+	CodeUsage = "usage" // the request makes no sense: no such app, no such peer
+	CodeMoved = "moved" // the app is on another host
+)
+
+// Status is the daemon's.
+type Status struct {
+	Version   string    `json:"version"`
+	Commit    string    `json:"commit"`
+	Pid       int       `json:"pid"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Port      int       `json:"port"`
+	Addresses []string  `json:"addresses"`
+	Since     time.Time `json:"since"`
+	Problem   string    `json:"problem,omitempty"` // why no peer can reach it
+}
+
+// App is one app: on this host, on its way, or one that left for another host.
+type App struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // running, arriving, moving, undecided, waiting, gone
+	Command  []string  `json:"command,omitempty"`
+	Dir      string    `json:"dir,omitempty"`
+	Terminal bool      `json:"terminal"`
+	Since    time.Time `json:"since"`
+	Origin   string    `json:"origin,omitempty"` // where it was first started, "" for here
+	Host     string    `json:"host,omitempty"`   // where it is, when it is not here
+	Move     string    `json:"move,omitempty"`   // undecided, waiting: for claim and drop
+	Reason   string    `json:"reason,omitempty"`
+
+	Keeper    int       `json:"keeper,omitempty"` // pid
+	Init      int       `json:"init,omitempty"`   // pid of the capsule's pid 1, from outside
+	Processes []Process `json:"processes,omitempty"`
+	Memory    uint64    `json:"memory,omitempty"` // bytes resident
+}
+
+// Process is a process of an app.
+type Process struct {
+	Pid     int    `json:"pid"`      // inside
+	HostPid int    `json:"host_pid"` // outside
+	Parent  int    `json:"parent"`   // inside
+	Name    string `json:"name"`
+	State   string `json:"state"`
+	Threads int    `json:"threads"`
+	Memory  uint64 `json:"memory"` // bytes resident
+}
+
+type Apps struct {
+	Apps []App `json:"apps"`
+}
+
+// Peer is a host that is paired with this one.
+type Peer struct {
+	ID        string   `json:"id"`
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"`
+	State     string   `json:"state"` // up, down, unknown
+	RTT       float64  `json:"rtt_ms,omitempty"`
+	Version   string   `json:"version,omitempty"`
+	Reason    string   `json:"reason,omitempty"` // why it is down
+}
+
+type Peers struct {
+	Peers []Peer `json:"peers"`
+}
+
+// PeerRequest pairs with the host of the card.
+type PeerRequest struct {
+	Card string `json:"card"`
+	Name string `json:"name,omitempty"` // instead of the card's
+}
+
+type Card struct {
+	Card string `json:"card"`
+}
+
+type StopRequest struct {
+	Grace float64 `json:"grace"` // seconds until what is left is killed
+}
+
+// MoveRequest asks for a move. App is set for bring only.
+type MoveRequest struct {
+	Peer  string `json:"peer"`
+	App   string `json:"app,omitempty"`
+	Check bool   `json:"check,omitempty"` // bring: only ask
+}
+
+// MoveLine is one line of a move's answer: first the task, then progress, at
+// last the result.
+type MoveLine struct {
+	Task     string             `json:"task,omitempty"`
+	Progress *handover.Progress `json:"progress,omitempty"`
+	Result   *handover.Result   `json:"result,omitempty"`
+}
+
+// Check is the answer to: would it move?
+type Check struct {
+	App      string             `json:"app"`
+	Peer     string             `json:"peer"`
+	OK       bool               `json:"ok"`
+	Problems []handover.Problem `json:"problems"`
+	Notes    []string           `json:"notes,omitempty"`
+}
+
+type Moves struct {
+	Moves []handover.Pending `json:"moves"`
+}
+
+// Files is what an app took along and wrote, and where that lies.
+type Files struct {
+	App   string   `json:"app"`
+	Host  string   `json:"host,omitempty"` // where they lie, if not here
+	Dir   string   `json:"dir,omitempty"`  // the folder on this host
+	Files []File   `json:"files"`
+	Notes []string `json:"notes,omitempty"`
+}
+
+// File is one file that an app took along.
+type File struct {
+	Path  string `json:"path"` // as the app sees it
+	State string `json:"state"`
+	Size  int64  `json:"size"`
+	Here  string `json:"here,omitempty"` // where its bytes lie on this host
+}
+
+// FilesRequest says what to do with files.
+type FilesRequest struct {
+	Action string   `json:"action"` // fetch, return
+	To     string   `json:"to,omitempty"`
+	Paths  []string `json:"paths,omitempty"`
+}
+
+// Doctor is what this host can do.
+type Doctor struct {
+	OK     bool     `json:"ok"` // apps can run and move
+	Host   string   `json:"host"`
+	Probes []Probe  `json:"probes"`
+	Moves  []string `json:"moves,omitempty"` // undecided ones, in a sentence each
+}
+
+// Probe is one ability.
+type Probe struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Need   bool   `json:"need"` // without it nothing works
+	Detail string `json:"detail,omitempty"`
+	Cure   string `json:"cure,omitempty"`
+}
+
+// Event is one line of the stream of events.
+type Event struct {
+	Time     time.Time          `json:"time"`
+	Event    string             `json:"event"` // apps, peers, progress, result, undecided, held, log
+	App      string             `json:"app,omitempty"`
+	Peer     string             `json:"peer,omitempty"`
+	State    string             `json:"state,omitempty"`
+	Text     string             `json:"text,omitempty"`
+	Task     string             `json:"task,omitempty"`
+	Progress *handover.Progress `json:"progress,omitempty"`
+	Result   *handover.Result   `json:"result,omitempty"`
+}
+
+// Holds names states of the hand-over, as in "source:freeze,destination:ready".
+type Holds struct {
+	States   string `json:"states"`
+	Released int    `json:"released,omitempty"`
+}
