@@ -304,7 +304,6 @@ func (c *visit) input(stop *stopper) bool {
 			return false
 		}
 		if detach {
-			c.send(frameDetach, nil)
 			return true
 		}
 	}

@@ -51,7 +51,7 @@ func parseDetachKeys(s string) ([]key, error) {
 type detacher struct {
 	keys []key
 	held []byte // the beginning of the keys, not passed on yet
-	hits int    // how many keys held is
+	ends []int  // where in held each key ends
 }
 
 // filter returns what of held and in may be passed on, and whether the keys
@@ -61,17 +61,21 @@ func (d *detacher) filter(in []byte) (pass []byte, detach bool) {
 		return in, false
 	}
 	for len(in) > 0 {
-		if n := d.keys[d.hits].match(in); n > 0 {
+		if n := d.keys[len(d.ends)].match(in); n > 0 {
 			d.held = append(d.held, in[:n]...)
+			d.ends = append(d.ends, len(d.held))
 			in = in[n:]
-			if d.hits++; d.hits == len(d.keys) {
-				d.held, d.hits = nil, 0
+			if len(d.ends) == len(d.keys) {
+				d.release()
 				return pass, true
 			}
 			continue
 		}
-		if d.hits > 0 { // not the keys: begin again with this byte
-			pass = append(pass, d.release()...)
+		if len(d.ends) > 0 { // not the keys: begin again after the first of them
+			n := d.ends[0]
+			held := d.release()
+			pass = append(pass, held[:n]...)
+			in = append(held[n:], in...)
 			continue
 		}
 		pass = append(pass, in[0])
@@ -83,7 +87,7 @@ func (d *detacher) filter(in []byte) (pass []byte, detach bool) {
 // release gives up what is held.
 func (d *detacher) release() []byte {
 	b := d.held
-	d.held, d.hits = nil, 0
+	d.held, d.ends = nil, nil
 	return b
 }
 

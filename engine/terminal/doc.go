@@ -41,13 +41,12 @@
 //	                   'r' rows, columns, width and height in pixels, uint16 each:
 //	                       the window has this size now
 //	                   'p' paint: draw everything anew
-//	                   'q' detach; closing the connection means the same
 //	keeper -> client   'd' what the terminal shall print
 //	                   'e' the end: an [Outcome] in JSON; the last frame
 //
-// Frames of an unknown type are skipped. What the connection carries before
-// the first frame (the request to attach, with a [Hello]) is the keeper's
-// business.
+// To detach, a client closes the connection. Frames of an unknown type are
+// skipped. What the connection carries before the first frame (the request to
+// attach, with a [Hello]) is the keeper's business.
 //
 // # Locks
 //

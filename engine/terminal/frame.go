@@ -15,7 +15,6 @@ const (
 	frameData   = 'd'
 	frameResize = 'r'
 	framePaint  = 'p'
-	frameDetach = 'q'
 	frameEnd    = 'e'
 )
 

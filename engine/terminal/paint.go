@@ -22,11 +22,11 @@ type painter struct {
 }
 
 // What brings a terminal in an unknown state to where a picture can be drawn:
-// an end to what was under way, main screen, no margins, no insert mode, no
+// an end to what was under way, no margins, no insert mode, no
 // charsets, no wrapping, plain colours. ?2026 keeps it dark until it is done.
 const (
 	paintBegin = "\x18\x1b\\\x1b[?2026h\x1b[?25l"
-	paintReset = "\x1b[?69l\x1b[?6l\x1b[4l\x1b[20l\x1b[?7l\x1b[r\x1b[m\x0f\x1b(B\x1b)B\x1b*B\x1b+B"
+	paintReset = "\x1b[?69l\x1b[?6l\x1b[4l\x1b[20l\x1b[?7h\x1b[r\x1b[m\x0f\x1b(B\x1b)B\x1b*B\x1b+B"
 	paintEnd   = "\x1b[?2026l"
 )
 
@@ -38,7 +38,7 @@ func (s *screen) snapshot() []byte {
 	b = s.appendLines(b, 0)
 	if s.alt == 1 {
 		b = s.appendPen(b, &s.grids[0].saved)
-		b = fmt.Appendf(b, "\x1b7\x1b[m\x1b[?6l\x0f\x1b(B\x1b[?%dh", s.modes.alt)
+		b = fmt.Appendf(b, "\x1b7\x1b[?%dh\x1b[m\x1b[?6l\x0f\x1b(B", s.modes.alt)
 		b = s.modes.appendKitty(b, 1)
 		b = s.appendLines(b, 1)
 	}
@@ -127,7 +127,7 @@ func (p *painter) changes(b []byte, s *screen) []byte {
 		}
 	}
 	p.drawn(s, first, rows)
-	b = fmt.Appendf(b, "\x1b[%d;%dH\x1b[m\x1b[?7h", s.pen.y-first+1, min(s.pen.x, cols-1)+1)
+	b = fmt.Appendf(b, "\x1b[%d;%dH\x1b[m", s.pen.y-first+1, min(s.pen.x, cols-1)+1)
 	if s.modes.on(25) {
 		b = append(b, "\x1b[?25h"...)
 	}
@@ -209,8 +209,8 @@ func (s *screen) appendState(b []byte) []byte {
 	} else {
 		b = s.appendPen(b, &s.pen)
 	}
-	if s.wrap {
-		b = append(b, "\x1b[?7h"...)
+	if !s.wrap {
+		b = append(b, "\x1b[?7l"...)
 	}
 	return b
 }
@@ -261,7 +261,7 @@ func (s *screen) appendPending(b []byte) []byte {
 	at := s.pen
 	at.x, at.wrapNext = x, false
 	b = s.appendAt(b, &at)
-	b = append(b, "\x0f\x1b(B\x1b[4l\x1b[?7h"...)
+	b = append(b, "\x0f\x1b(B\x1b[4l"...)
 	now := style{attr: 0xffff}
 	b = appendSGR(b, &now, c.style)
 	b = append(b, s.marks.string(c.r)...)

@@ -250,8 +250,6 @@ func (t *Terminal) serveInput(c *client) error {
 			c.repaint()
 			t.nudge()
 			t.mu.Unlock()
-		case frameDetach:
-			return nil
 		}
 	}
 }
