@@ -156,7 +156,7 @@ func TestStreams(t *testing.T) {
 	out.Close("enough\x1b[2J")
 	<-in.Done()
 	closed, ok := errors.AsType[*ClosedError](in.Err())
-	if !ok || !closed.Remote || closed.Reason != "enough?[2J" {
+	if !ok || !closed.Remote || closed.Bye || closed.Reason != "enough?[2J" {
 		t.Fatalf("closed with %v", in.Err())
 	}
 	if _, err := in.AcceptStream(ctx); !errors.As(err, &closed) {
@@ -318,7 +318,7 @@ func TestByeIsNoticedAtOnce(t *testing.T) {
 	case <-time.After(2 * time.Second):
 		t.Fatal("nothing noticed")
 	}
-	if c, ok := errors.AsType[*ClosedError](out.Err()); !ok || !c.Remote {
+	if c, ok := errors.AsType[*ClosedError](out.Err()); !ok || !c.Remote || !c.Bye {
 		t.Fatal(out.Err())
 	}
 	if _, err := b.Accept(context.Background()); !errors.Is(err, net.ErrClosed) {

@@ -76,6 +76,7 @@ type ClosedError struct {
 	Peer   string
 	Reason string
 	Remote bool // the peer did
+	Bye    bool // its hither has ended, not only this connection
 }
 
 func (e *ClosedError) Error() string {
@@ -140,7 +141,7 @@ func explain(peer string, err error) error {
 		if a.Remote && a.ErrorCode == codeNoPeer {
 			return &RefusedError{Peer: peer}
 		}
-		return &ClosedError{Peer: peer, Reason: printable(a.ErrorMessage), Remote: a.Remote}
+		return &ClosedError{Peer: peer, Reason: printable(a.ErrorMessage), Remote: a.Remote, Bye: a.ErrorCode == codeBye}
 	}
 	if s, ok := errors.AsType[*quic.StreamError](err); ok {
 		return &CanceledError{Peer: peer, Remote: s.Remote}

@@ -1,0 +1,162 @@
+package discovery
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/grandcat/zeroconf"
+
+	"hither/transport"
+	"hither/transport/twonets"
+)
+
+const mdnsChild = "HITHER_MDNS_CHILD"
+
+// TestMDNSChild is one machine of TestMDNS: a process of its own, because mDNS
+// must see nothing but its own network namespace. It writes each change.
+func TestMDNSChild(t *testing.T) {
+	dir := os.Getenv(mdnsChild)
+	if dir == "" {
+		t.Skip("a part of TestMDNS")
+	}
+	key, err := transport.LoadIdentity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := transport.OpenTrust(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint, err := transport.Listen(":0", key, trust, transport.Options{Name: os.Getenv("NAME")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer endpoint.Close()
+	out := json.NewEncoder(os.Stdout)
+	book, err := Open(endpoint, trust, Options{Interval: time.Second, Changed: func(p Peer) { out.Encode(p) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer book.Close()
+	io.Copy(io.Discard, os.Stdin) // until the parent has seen enough
+}
+
+type child struct {
+	name    string
+	changes chan Peer
+}
+
+func (c *child) wait(t *testing.T, what string, ok func(Peer) bool) Peer {
+	t.Helper()
+	n := &node{changes: c.changes, book: &Book{}}
+	return n.wait(t, c.name+": "+what, ok)
+}
+
+func TestMDNS(t *testing.T) {
+	if !twonets.Here(t) {
+		return
+	}
+	nets := twonets.New(t)
+	start := func(net int, name, dir string) *child {
+		c := &child{name, make(chan Peer, 1000)}
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestMDNSChild$")
+		cmd.Env = append(os.Environ(), mdnsChild+"="+dir, "NAME="+name)
+		cmd.Stderr = os.Stderr
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nets.Do(net, func() { err = cmd.Start() })
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		go func() {
+			for lines.Scan() {
+				var p Peer
+				if json.Unmarshal(lines.Bytes(), &p) == nil && p.ID != "" {
+					c.changes <- p
+				}
+			}
+		}()
+		t.Cleanup(func() {
+			in.Close()
+			stuck := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+			defer stuck.Stop()
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%s ended with %v", name, err)
+			}
+		})
+		return c
+	}
+	// a and b are paired and know no address of each other; c is a stranger.
+	dirs := make(map[string]string)
+	keys := make(map[string]*transport.Identity)
+	for _, name := range []string{"a", "b", "c"} {
+		dirs[name] = t.TempDir()
+		key, err := transport.LoadIdentity(dirs[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[name] = key
+	}
+	for me, other := range map[string]string{"a": "b", "b": "a"} {
+		trust, err := transport.OpenTrust(dirs[me])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := trust.Put((transport.Card{Name: other, Key: keys[other].Public()}).Peer()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := time.Now()
+	a, b := start(0, "a", dirs["a"]), start(1, "b", dirs["b"])
+	a.wait(t, "b online", online(keys["b"].ID()))
+	b.wait(t, "a online", online(keys["a"].ID()))
+	t.Logf("found each other in %v", time.Since(begin))
+	start(1, "c", dirs["c"])
+	short := transport.ID(keys["c"].ID().Short())
+	p := a.wait(t, "c heard", func(p Peer) bool { return p.ID == short })
+	if p.Name != "c" || p.Paired || p.Online || len(p.Addresses) == 0 {
+		t.Fatalf("%+v", p)
+	}
+	b.wait(t, "c heard", func(p Peer) bool { return p.ID == short })
+
+	// a gets another address: b is told of it by a's announcement or knocking.
+	begin = time.Now()
+	nets.SetAddress(0, "10.77.0.42")
+	b.wait(t, "a at its new address", func(p Peer) bool {
+		return p.ID == keys["a"].ID() && slices.ContainsFunc(p.Addresses, func(s string) bool {
+			host, _, _ := net.SplitHostPort(s)
+			return host == "10.77.0.42"
+		})
+	})
+	t.Logf("the new address was heard of after %v", time.Since(begin))
+}
+
+func TestEntryAddresses(t *testing.T) {
+	e := zeroconf.NewServiceEntry("x", mdnsService, mdnsDomain)
+	e.AddrIPv4 = []net.IP{net.IPv4(10, 0, 0, 1), net.IPv4(127, 0, 0, 1), net.IPv4(224, 0, 0, 1)}
+	e.AddrIPv6 = []net.IP{net.ParseIP("fe80::1"), net.ParseIP("2001:db8::1")}
+	for port, want := range map[int][]string{
+		7:     {"10.0.0.1:7", "[fe80::1%eth0]:7", "[2001:db8::1]:7"},
+		0:     nil,
+		70000: nil,
+	} {
+		e.Port = port
+		if got := entryAddresses(e, "eth0"); !slices.Equal(got, want) {
+			t.Errorf("port %d: %v", port, got)
+		}
+	}
+}
