@@ -1,0 +1,63 @@
+package handle
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A file or directory of /proc or /sys, by path and offset. One about a process
+// (/proc/PID/...) is opened when all processes are there, by each process that has
+// it, so that it is not shared between processes any more. Refused: files of
+// processes that have ended.
+var kernelFileKind = &kind{name: kindKernelFile, capture: captureKernelFile, blank: func() record { return new(kernelFileRecord) },
+	late: true, make: makeKernelFile}
+
+type kernelFileRecord struct {
+	Path string `cbor:"1,keyasint"`
+	Pos  int64  `cbor:"2,keyasint,omitempty"`
+}
+
+func (r *kernelFileRecord) validate(*references) error {
+	if len(r.Path) > 4095 || path.Clean(r.Path) != r.Path || strings.IndexByte(r.Path, 0) >= 0 || r.Pos < 0 ||
+		(r.Path != "/proc" && r.Path != "/sys" && !strings.HasPrefix(r.Path, "/proc/") && !strings.HasPrefix(r.Path, "/sys/")) {
+		return fmt.Errorf("its path is %.80q", r.Path)
+	}
+	return nil
+}
+
+func captureKernelFile(c *capturer, d *desc) (record, error) {
+	there, err := c.atPath(d)
+	if err != nil {
+		return nil, err
+	}
+	r := &kernelFileRecord{d.seen.link, d.info.pos}
+	if !there || r.validate(nil) != nil {
+		return nil, refuse(cureClose, "%s, which the capsule does not have at that path", d.seen.link)
+	}
+	if rest, ok := strings.CutPrefix(r.Path, "/proc/"); ok {
+		first, _, _ := strings.Cut(rest, "/")
+		if pid, err := strconv.Atoi(first); err == nil && pid == 1 {
+			return nil, refuse(cureClose, "%s, which is of the capsule's first process", r.Path)
+		}
+	}
+	return r, nil
+}
+
+func makeKernelFile(m *lateMaker, e *entry) (int, error) {
+	r := e.rec.(*kernelFileRecord)
+	fd, err := m.open(r.Path, openFlags(e.Handle)|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return -1, err
+	}
+	if r.Pos != 0 {
+		// What the file says now may be shorter than where the app was in it.
+		if _, err := m.call(unix.SYS_LSEEK, uint64(fd), uint64(r.Pos), unix.SEEK_SET); err != nil && err != unix.EINVAL {
+			return -1, fmt.Errorf("going to %d in %s: %w", r.Pos, r.Path, err)
+		}
+	}
+	return fd, nil
+}
