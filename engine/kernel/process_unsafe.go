@@ -122,14 +122,13 @@ func processVM(nr uintptr, pid int, buf []byte, addr uint64) (int, error) {
 	return int(n), nil
 }
 
-// ReadProcessRuns gathers many runs of another process into one buffer, as
-// process_vm_readv(2) does: it stops at the first run it cannot read.
-func ReadProcessRuns(pid int, to []byte, runs []unix.RemoteIovec) (int, error) {
+// ReadProcessRuns reads many runs of another process into many places of this
+// one, as process_vm_readv(2) does: it stops at the first run it cannot read.
+func ReadProcessRuns(pid int, to []unix.Iovec, runs []unix.RemoteIovec) (int, error) {
 	if len(to) == 0 || len(runs) == 0 {
 		return 0, nil
 	}
-	local := unix.Iovec{Base: &to[0], Len: uint64(len(to))}
-	n, _, errno := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid), uintptr(unsafe.Pointer(&local)), 1,
+	n, _, errno := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid), uintptr(unsafe.Pointer(&to[0])), uintptr(len(to)),
 		uintptr(unsafe.Pointer(&runs[0])), uintptr(len(runs)), 0)
 	if errno != 0 {
 		return 0, errno

@@ -36,6 +36,15 @@ func ptrace(request, tid int, addr, data uintptr) error {
 	return nil
 }
 
+// ptracePtr takes a pointer as such, so that it stays true should the stack move.
+func ptracePtr(request, tid int, addr uintptr, data unsafe.Pointer) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, uintptr(data), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // PtraceSeize is PTRACE_SEIZE with options: attach without stopping, ptrace(2).
 func PtraceSeize(tid int, options uintptr) error {
 	return ptrace(unix.PTRACE_SEIZE, tid, 0, options)
@@ -69,25 +78,25 @@ func PtraceSetOptions(tid int, options uintptr) error {
 // PtraceEventMessage is PTRACE_GETEVENTMSG: the new thread's tid, as the tracer numbers it.
 func PtraceEventMessage(tid int) (uint64, error) {
 	var message uint64
-	err := ptrace(unix.PTRACE_GETEVENTMSG, tid, 0, uintptr(unsafe.Pointer(&message)))
+	err := ptracePtr(unix.PTRACE_GETEVENTMSG, tid, 0, unsafe.Pointer(&message))
 	return message, err
 }
 
 // PtraceGetRegs is PTRACE_GETREGS.
 func PtraceGetRegs(tid int, regs *unix.PtraceRegs) error {
-	return ptrace(unix.PTRACE_GETREGS, tid, 0, uintptr(unsafe.Pointer(regs)))
+	return ptracePtr(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(regs))
 }
 
 // PtraceSetRegs is PTRACE_SETREGS.
 func PtraceSetRegs(tid int, regs *unix.PtraceRegs) error {
-	return ptrace(unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(regs)))
+	return ptracePtr(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(regs))
 }
 
 // PtraceGetXState reads the extended registers (XSAVE layout, the size this CPU uses).
 func PtraceGetXState(tid int) ([]byte, error) {
 	buf := make([]byte, maxXState)
 	iov := unix.Iovec{Base: &buf[0], Len: uint64(len(buf))}
-	err := ptrace(unix.PTRACE_GETREGSET, tid, ntX86XState, uintptr(unsafe.Pointer(&iov)))
+	err := ptracePtr(unix.PTRACE_GETREGSET, tid, ntX86XState, unsafe.Pointer(&iov))
 	if err != nil {
 		return nil, err
 	}
@@ -101,32 +110,32 @@ func PtraceSetXState(tid int, state []byte) error {
 		return syscall.EINVAL
 	}
 	iov := unix.Iovec{Base: &state[0], Len: uint64(len(state))}
-	return ptrace(unix.PTRACE_SETREGSET, tid, ntX86XState, uintptr(unsafe.Pointer(&iov)))
+	return ptracePtr(unix.PTRACE_SETREGSET, tid, ntX86XState, unsafe.Pointer(&iov))
 }
 
 // PtraceGetSigMask is PTRACE_GETSIGMASK. Inside sigsuspend, ppoll and the like it
 // is the mask that comes back afterwards, not the one in force.
 func PtraceGetSigMask(tid int) (uint64, error) {
 	var mask uint64
-	err := ptrace(unix.PTRACE_GETSIGMASK, tid, 8, uintptr(unsafe.Pointer(&mask)))
+	err := ptracePtr(unix.PTRACE_GETSIGMASK, tid, 8, unsafe.Pointer(&mask))
 	return mask, err
 }
 
 // PtraceSetSigMask is PTRACE_SETSIGMASK.
 func PtraceSetSigMask(tid int, mask uint64) error {
-	return ptrace(unix.PTRACE_SETSIGMASK, tid, 8, uintptr(unsafe.Pointer(&mask)))
+	return ptracePtr(unix.PTRACE_SETSIGMASK, tid, 8, unsafe.Pointer(&mask))
 }
 
 // PtraceGetSiginfo is PTRACE_GETSIGINFO: the signal of a signal-delivery-stop.
 func PtraceGetSiginfo(tid int) (Siginfo, error) {
 	var info Siginfo
-	err := ptrace(unix.PTRACE_GETSIGINFO, tid, 0, uintptr(unsafe.Pointer(&info)))
+	err := ptracePtr(unix.PTRACE_GETSIGINFO, tid, 0, unsafe.Pointer(&info))
 	return info, err
 }
 
 // PtraceSetSiginfo is PTRACE_SETSIGINFO.
 func PtraceSetSiginfo(tid int, info *Siginfo) error {
-	return ptrace(unix.PTRACE_SETSIGINFO, tid, 0, uintptr(unsafe.Pointer(info)))
+	return ptracePtr(unix.PTRACE_SETSIGINFO, tid, 0, unsafe.Pointer(info))
 }
 
 // PtracePeekSiginfo is PTRACE_PEEKSIGINFO: the signals queued for the thread, or
@@ -170,7 +179,7 @@ type RseqConfig struct {
 // PtraceGetRseq is PTRACE_GET_RSEQ_CONFIGURATION.
 func PtraceGetRseq(tid int) (RseqConfig, error) {
 	var config RseqConfig
-	err := ptrace(unix.PTRACE_GET_RSEQ_CONFIGURATION, tid, unsafe.Sizeof(config), uintptr(unsafe.Pointer(&config)))
+	err := ptracePtr(unix.PTRACE_GET_RSEQ_CONFIGURATION, tid, unsafe.Sizeof(config), unsafe.Pointer(&config))
 	return config, err
 }
 
