@@ -48,6 +48,7 @@ type Machine struct {
 	VDSOHash    []byte   `cbor:"6,keyasint"`           // of the vdso's text
 	PageSize    int      `cbor:"7,keyasint"`
 	VDSOSymbols []Symbol `cbor:"8,keyasint,omitempty"`
+	VDSO        []byte   `cbor:"9,keyasint,omitempty"` // its bytes, for a host with another one
 }
 
 // Symbol is a named offset in the vdso's image.

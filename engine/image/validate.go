@@ -20,6 +20,9 @@ func (a *App) Validate() error {
 			return fmt.Errorf("the id %q", a.ID)
 		}
 	}
+	if len(a.Machine.VDSO) > 1<<16 || len(a.Machine.VDSOSymbols) > 256 {
+		return fmt.Errorf("a vdso of %d bytes and %d symbols", len(a.Machine.VDSO), len(a.Machine.VDSOSymbols))
+	}
 	refs, err := a.references()
 	if err != nil {
 		return err

@@ -1,0 +1,292 @@
+// Package checkpoint turns a running capsule into an image.
+//
+// In a nutshell: Survey looks at the capsule from outside and names what could
+// not be carried, before anything is touched. Freeze stops every process of
+// the tree (pid 1 runs on: it only waits). Capture then fills an image.App:
+// processes and threads from /proc and by injected questions, descriptors by
+// package handle, mappings by package memory, whose pages stay where they are
+// until they are streamed from the frozen processes. Thaw lets everything run
+// on as if nothing had been.
+//
+// All of it happens on the tracer's thread (tracee.Tracer.Do); there are no
+// locks. Whoever dies here, the kernel lets the app run on.
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/handle"
+	"hither/engine/image"
+	"hither/engine/memory"
+	"hither/engine/tracee"
+)
+
+// Frozen is a stopped capsule.
+type Frozen struct {
+	Procs []*tracee.Process
+	Init  int // host pid of the capsule's pid 1
+
+	// Memory is where the pages of the image are, after Capture.
+	Memory []memory.Source
+	// Deleted maps the ids of deleted files to paths of this host through
+	// which their bytes can be read while the app is frozen.
+	Deleted map[uint32]string
+	// Handles is what Capture found of descriptors.
+	Handles *handle.Captured
+
+	tracer   *tracee.Tracer
+	root     string // the capsule's root as seen from here
+	inodes   *handle.Inodes
+	affinity unix.CPUSet // that of pid 1
+	sleeps   map[int]sleep
+	since    time.Duration // CLOCK_MONOTONIC at the freeze
+	restarts map[*tracee.Thread]image.Restart
+	views    map[uint32][]view // of shared memory, by its id
+	opened   []*os.File
+}
+
+// Freeze stops the tree below pid 1 of a capsule, given by its host pid. It
+// must be called inside t.Do. If it fails, everything runs on.
+func Freeze(t *tracee.Tracer, initPid int) (*Frozen, error) {
+	f := &Frozen{
+		Init: initPid, tracer: t, root: fmt.Sprintf("/proc/%d/root", initPid),
+		Deleted: map[uint32]string{}, restarts: map[*tracee.Thread]image.Restart{},
+		views: map[uint32][]view{},
+	}
+	f.sleeps = sleeps(descendants(initPid))
+	f.since = monotonic()
+	procs, err := t.FreezeTree(initPid)
+	if err != nil {
+		return nil, fmt.Errorf("stopping the app: %w", err)
+	}
+	f.Procs = procs
+	return f, nil
+}
+
+// slept is how long a thread had waited when it was stopped; 0 if unknown.
+func (f *Frozen) slept(tid int) time.Duration {
+	s, ok := f.sleeps[tid]
+	if !ok {
+		return 0
+	}
+	// The stop itself is one more voluntary switch. If there are more, the
+	// thread woke between the look and the stop: then its sleep is as young
+	// as the time between the two, which is next to nothing.
+	_, voluntary, ok := schedOf(fmt.Sprintf("/proc/%d/sched", tid))
+	if !ok || voluntary > s.voluntary+1 {
+		return 0
+	}
+	return max(0, f.since-s.since)
+}
+
+// descendants lists the host pids below pid 1, parents first.
+func descendants(initPid int) []int {
+	var out []int
+	for queue := []int{initPid}; len(queue) > 0; queue = queue[1:] {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", queue[0]))
+		if err != nil {
+			continue
+		}
+		for _, task := range tasks {
+			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", queue[0], task.Name()))
+			if err != nil {
+				continue
+			}
+			for _, text := range strings.Fields(string(data)) {
+				if pid, err := strconv.Atoi(text); err == nil {
+					out = append(out, pid)
+					queue = append(queue, pid)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Identity names the capsule in its image.
+type Identity struct {
+	ID, Name string
+	Main     int   // pid of the first process
+	Portals  []int // descriptors of pid 1 that travel
+}
+
+// Capture fills an image from the frozen capsule. It must be called inside
+// the tracer's Do. The app is unharmed whether or not it succeeds: Thaw it.
+func (f *Frozen) Capture(id Identity) (*image.App, error) {
+	app := &image.App{Version: image.Version, ID: id.ID, Name: id.Name, Main: id.Main}
+	var err error
+	if app.Clocks, err = f.clocks(); err != nil {
+		return nil, err
+	}
+	if err := unix.SchedGetaffinity(f.Init, &f.affinity); err != nil {
+		return nil, fmt.Errorf("reading the processors of the capsule: %w", err)
+	}
+	f.inodes = handle.NewInodes()
+	procs := make([]handle.Proc, 0, len(f.Procs))
+	for _, p := range f.Procs {
+		st, err := readStatus(fmt.Sprintf("/proc/%d", p.Pid))
+		if err != nil {
+			return nil, err
+		}
+		procs = append(procs, handle.Proc{Pid: p.Pid, Inner: st.inner(), Zombie: p.Zombie})
+	}
+	diag, err := f.diag()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(diag)
+	f.Handles, err = handle.Capture(handle.Input{Procs: procs, InitPid: f.Init, Portals: id.Portals, Inodes: f.inodes, Diag: diag})
+	if err != nil {
+		return nil, fmt.Errorf("capturing what the app has open: %w", err)
+	}
+	for i, p := range f.Procs {
+		proc, err := f.process(p)
+		if err != nil {
+			return nil, fmt.Errorf("capturing process %d: %w", procs[i].Inner, err)
+		}
+		proc.Descriptors = f.Handles.Tables[proc.Pid]
+		for j := range proc.Threads {
+			if r := proc.Threads[j].Restart; r != nil {
+				f.restarts[p.Threads[j]] = *r
+			}
+		}
+		app.Processes = append(app.Processes, *proc)
+	}
+	app.Handles, app.Locks, app.Portals = f.Handles.Handles, f.Handles.Locks, f.Handles.Portals
+	app.Files, app.Shared = f.inodes.Files(), f.inodes.Shared()
+	if app.LastPid, err = readInt(f.root + "/proc/sys/kernel/ns_last_pid"); err != nil {
+		return nil, err
+	}
+	if app.Machine, err = ThisMachine(); err != nil {
+		return nil, err
+	}
+	for _, p := range app.Processes {
+		if len(p.Threads) > 0 {
+			app.Machine.XStateSize = max(app.Machine.XStateSize, len(p.Threads[0].XState))
+		}
+	}
+	if err := f.sharedMemory(app); err != nil {
+		return nil, err
+	}
+	if err := app.Validate(); err != nil {
+		return nil, fmt.Errorf("the capture went wrong, please report it: %w", err)
+	}
+	return app, nil
+}
+
+// clocks reads the capsule's clocks: those of this host plus the offsets of
+// its time namespace (time_namespaces(7)).
+func (f *Frozen) clocks() (image.Clocks, error) {
+	offsets, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", f.Init))
+	if err != nil {
+		return image.Clocks{}, fmt.Errorf("reading the capsule's clocks: %w", err)
+	}
+	var mono, boot int64
+	for line := range strings.Lines(string(offsets)) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 {
+			continue
+		}
+		sec, e1 := strconv.ParseInt(fields[1], 10, 64)
+		nsec, e2 := strconv.ParseInt(fields[2], 10, 64)
+		if err := errors.Join(e1, e2); err != nil {
+			return image.Clocks{}, fmt.Errorf("reading the capsule's clocks: %w", err)
+		}
+		switch fields[0] {
+		case "monotonic":
+			mono = sec*1e9 + nsec
+		case "boottime":
+			boot = sec*1e9 + nsec
+		}
+	}
+	now := func(clock int32) int64 {
+		var ts unix.Timespec
+		_ = unix.ClockGettime(clock, &ts)
+		return ts.Nano()
+	}
+	return image.Clocks{
+		Monotonic: int64(f.since) + mono,
+		Boottime:  now(unix.CLOCK_BOOTTIME) + boot,
+		Realtime:  now(unix.CLOCK_REALTIME),
+	}, nil
+}
+
+// Close lets go of the descriptors that Capture took.
+func (f *Frozen) Close() {
+	if f.Handles != nil {
+		f.Handles.Close()
+		f.Handles = nil
+	}
+	for _, file := range f.opened {
+		file.Close()
+	}
+	f.opened = nil
+}
+
+// Thaw lets the app run on here, as if it had never been stopped. It must be
+// called inside the tracer's Do.
+func (f *Frozen) Thaw() error {
+	var errs []error
+	if f.Handles != nil {
+		f.Handles.Undo()
+	}
+	f.Close()
+	for th, r := range f.restarts {
+		if err := resume(th, r); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	f.restarts = map[*tracee.Thread]image.Restart{}
+	errs = append(errs, f.tracer.DetachAll(f.Procs))
+	return errors.Join(errs...)
+}
+
+// resume has an interrupted call go on that the kernel would end with EINTR.
+// The kernel takes up all others by itself.
+func resume(th *tracee.Thread, r image.Restart) error {
+	if th.Gone() {
+		return nil
+	}
+	regs := th.Regs()
+	if int64(regs.Rax) != -int64(unix.EINTR) || int64(regs.Orig_rax) < 0 {
+		return nil
+	}
+	regs.Rax, regs.Rip, regs.Orig_rax = r.Nr, regs.Rip-2, ^uint64(0)
+	if r.Left >= 0 && (r.Nr == unix.SYS_EPOLL_WAIT || r.Nr == unix.SYS_EPOLL_PWAIT) {
+		regs.R10 = uint64((r.Left + 1e6 - 1) / 1e6)
+	}
+	return th.SetRegs(regs)
+}
+
+// diag returns a socket that tells of the sockets of the capsule's network
+// namespace (sock_diag(7)). Only someone inside can open one: a process of the
+// app does, and has it for no longer than it takes to duplicate it.
+func (f *Frozen) diag() (int, error) {
+	for _, p := range f.Procs {
+		if p.Zombie {
+			continue
+		}
+		fd := -1
+		err := p.Prepare(0)
+		if err == nil {
+			var inside uint64
+			if inside, err = p.Leader().Syscall(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG); err == nil {
+				fd, err = p.GetFD(int(inside))
+				_, cerr := p.Leader().Syscall(unix.SYS_CLOSE, inside)
+				err = errors.Join(err, cerr)
+			}
+		}
+		if err = errors.Join(err, p.Unprepare()); err != nil {
+			return -1, fmt.Errorf("looking at the sockets of the capsule: %w", err)
+		}
+		return fd, nil
+	}
+	return -1, errors.New("all processes of the app have ended")
+}

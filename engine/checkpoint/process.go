@@ -1,0 +1,391 @@
+package checkpoint
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/image"
+	"hither/engine/kernel"
+	"hither/engine/tracee"
+)
+
+const (
+	signals         = 64
+	sigactionLength = 32  // struct kernel_sigaction, x86-64
+	itimerLength    = 32  // struct itimerval
+	itimerspec      = 32  // struct itimerspec
+	deviceTTYMajor  = 136 // of slaves of pseudo-terminals: Documentation/admin-guide/devices.txt
+)
+
+// process records one stopped process, except its descriptors.
+func (f *Frozen) process(p *tracee.Process) (*image.Process, error) {
+	host := fmt.Sprintf("/proc/%d", p.Pid)
+	st, err := readStatus(host)
+	if err != nil {
+		return nil, err
+	}
+	out := &image.Process{Pid: st.inner()}
+	inside, err := readStat(fmt.Sprintf("%s/proc/%d", f.root, out.Pid))
+	if err != nil {
+		return nil, err
+	}
+	out.Parent, out.Group, out.Session = inside.Parent, inside.Group, inside.Session
+	out.ExitSignal, out.Comm = inside.ExitSignal, inside.Comm
+	out.Creds = st.creds()
+	if p.Zombie {
+		out.Zombie, out.ExitStatus = true, inside.ExitCode
+		return out, nil
+	}
+	out.Layout = inside.Layout
+	if inside.TTY>>8 == deviceTTYMajor && out.Session == out.Pid {
+		// Minor numbers above 255 stand in the high bits (kdev_t.h).
+		out.Terminal = (inside.TTY&0xff | inside.TTY>>12&^0xff) + 1
+		out.Foreground = max(0, inside.Foreground)
+	}
+	out.Umask = uint32(st.number("Umask", 8))
+	out.NoNewPrivs = st.number("NoNewPrivs", 10) == 1
+	out.Stopped, out.StopSignal = p.StopSignal != 0, p.StopSignal
+	if out.OOMScoreAdj, err = readInt(host + "/oom_score_adj"); err != nil {
+		return nil, err
+	}
+	if persona, err := os.ReadFile(host + "/personality"); err == nil {
+		v, _ := strconv.ParseUint(strings.TrimSpace(string(persona)), 16, 32)
+		out.Personality = uint32(v)
+	}
+	if out.Layout.Auxv, err = os.ReadFile(host + "/auxv"); err != nil {
+		return nil, fmt.Errorf("reading the auxiliary vector: %w", err)
+	}
+	if out.Cwd, err = f.insidePath(host + "/cwd"); err != nil {
+		return nil, err
+	}
+	if out.Root, err = f.insidePath(host + "/root"); err != nil {
+		return nil, err
+	}
+	for r := 0; r < 16; r++ {
+		var lim unix.Rlimit
+		if err := unix.Prlimit(p.Pid, r, nil, &lim); err != nil {
+			return nil, fmt.Errorf("reading limit %d: %w", r, err)
+		}
+		out.Rlimits = append(out.Rlimits, image.Rlimit{Cur: lim.Cur, Max: lim.Max})
+	}
+	if err := f.executable(p, out); err != nil {
+		return nil, err
+	}
+	if err := f.addressSpace(p, out); err != nil {
+		return nil, err
+	}
+	if err := p.Prepare(0); err != nil {
+		return nil, fmt.Errorf("preparing to ask the process: %w", err)
+	}
+	if err := f.ask(p, out); err != nil {
+		return nil, err
+	}
+	for _, th := range p.Threads {
+		t, err := f.thread(p, th, out)
+		if err != nil {
+			return nil, fmt.Errorf("thread %d: %w", th.Tid, err)
+		}
+		out.Threads = append(out.Threads, *t)
+	}
+	if err := p.Unprepare(); err != nil {
+		return nil, fmt.Errorf("leaving the process as it was: %w", err)
+	}
+	return out, nil
+}
+
+// insidePath reads a link of /proc that leads to a directory of the capsule.
+func (f *Frozen) insidePath(link string) (string, error) {
+	path, err := os.Readlink(link)
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", link, err)
+	}
+	path = strings.TrimPrefix(path, "(unreachable)")
+	if gone, deleted := strings.CutSuffix(path, " (deleted)"); deleted {
+		if _, err := os.Stat(f.root + path); err != nil {
+			return "", &Refusal{fmt.Sprintf("the directory %s it works in was deleted", gone), "change to another directory in it"}
+		}
+	}
+	if path == "" {
+		path = "/"
+	}
+	return path, nil
+}
+
+func readInt(path string) (int, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
+}
+
+func (f *Frozen) executable(p *tracee.Process, out *image.Process) error {
+	link := fmt.Sprintf("/proc/%d/exe", p.Pid)
+	path, err := os.Readlink(link)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", link, err)
+	}
+	var st unix.Stat_t
+	kind := image.FilePath
+	if err := unix.Stat(f.root+path, &st); err != nil {
+		if err := unix.Stat(link, &st); err != nil {
+			return fmt.Errorf("finding the executable %s: %w", path, err)
+		}
+		path, kind = strings.TrimSuffix(path, " (deleted)"), image.FileDeleted
+	}
+	out.Exe = f.inodes.AddFile(path, &st, kind)
+	if kind == image.FileDeleted {
+		f.Deleted[out.Exe] = link
+	}
+	return nil
+}
+
+// ask has the process itself answer what nobody else can.
+func (f *Frozen) ask(p *tracee.Process, out *image.Process) error {
+	leader := p.Threads[0]
+	data, addr := p.Scratch()
+	var calls []tracee.Call
+	call := func(nr uintptr, args ...uint64) *tracee.Call {
+		c := tracee.Call{Nr: nr}
+		copy(c.Args[:], args)
+		calls = append(calls, c)
+		return &calls[len(calls)-1]
+	}
+	for sig := uint64(1); sig <= signals; sig++ {
+		call(unix.SYS_RT_SIGACTION, sig, 0, addr+(sig-1)*sigactionLength, 8)
+	}
+	timers := addr + signals*sigactionLength
+	for which := uint64(0); which < 3; which++ {
+		call(unix.SYS_GETITIMER, which, timers+which*itimerLength)
+	}
+	reaper := timers + 3*itimerLength
+	first := len(calls)
+	call(unix.SYS_PRCTL, unix.PR_GET_CHILD_SUBREAPER, reaper)
+	call(unix.SYS_PRCTL, unix.PR_GET_DUMPABLE)
+	call(unix.SYS_PRCTL, unix.PR_GET_THP_DISABLE)
+	call(unix.SYS_PRCTL, unix.PR_GET_SECUREBITS)
+	call(unix.SYS_BRK, 0)
+	if err := leader.Batch(calls); err != nil {
+		return fmt.Errorf("asking the process for its signals and timers: %w", err)
+	}
+	out.Dumpable = int(calls[first+1].Ret)
+	out.THPDisable = calls[first+2].Ret == 1
+	out.Creds.SecureBits = uint32(calls[first+3].Ret)
+	out.Layout.Brk = uint64(calls[first+4].Ret)
+	word := func(off uint64) uint64 { return binary.LittleEndian.Uint64(data[off:]) }
+	for sig := uint64(0); sig < signals; sig++ {
+		at := sig * sigactionLength
+		out.SigActions = append(out.SigActions, image.SigAction{
+			Handler: word(at), Flags: word(at + 8), Restorer: word(at + 16), Mask: word(at + 24)})
+	}
+	for which := uint64(0); which < 3; which++ {
+		at := timers - addr + which*itimerLength
+		out.ITimers = append(out.ITimers, image.ITimer{
+			Interval: int64(word(at))*1e6 + int64(word(at+8)), Value: int64(word(at+16))*1e6 + int64(word(at+24))})
+	}
+	out.SubReaper = binary.LittleEndian.Uint32(data[reaper-addr:]) == 1
+	pending, err := leader.Pending(true)
+	if err != nil {
+		return fmt.Errorf("reading the queued signals: %w", err)
+	}
+	for _, s := range pending {
+		out.Pending = append(out.Pending, image.SigInfo(s))
+	}
+	return f.posixTimers(p, out)
+}
+
+// posixTimers reads /proc/PID/timers (proc_pid_timers(5)) and asks each.
+func (f *Frozen) posixTimers(p *tracee.Process, out *image.Process) error {
+	text, err := os.ReadFile(fmt.Sprintf("%s/proc/%d/timers", f.root, out.Pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // a kernel without POSIX timers in /proc
+	}
+	if err != nil {
+		return fmt.Errorf("reading the timers: %w", err)
+	}
+	if out.PosixTimers, err = parseTimers(text); err != nil || len(out.PosixTimers) == 0 {
+		return err
+	}
+	data, addr := p.Scratch()
+	for i := range out.PosixTimers {
+		t := &out.PosixTimers[i]
+		calls := []tracee.Call{
+			{Nr: unix.SYS_TIMER_GETTIME, Args: [6]uint64{uint64(t.ID), addr}},
+			{Nr: unix.SYS_TIMER_GETOVERRUN, Args: [6]uint64{uint64(t.ID)}},
+		}
+		if err := p.Threads[0].Batch(calls); err != nil {
+			return fmt.Errorf("asking timer %d: %w", t.ID, err)
+		}
+		if calls[0].Ret < 0 {
+			return fmt.Errorf("asking timer %d: %w", t.ID, syscall.Errno(-calls[0].Ret))
+		}
+		word := func(off int) int64 { return int64(binary.LittleEndian.Uint64(data[off:])) }
+		t.Interval, t.Expiry = word(0)*1e9+word(8), word(16)*1e9+word(24)
+		t.Overrun = int(max(0, calls[1].Ret))
+	}
+	return nil
+}
+
+func parseTimers(text []byte) ([]image.PosixTimer, error) {
+	var out []image.PosixTimer
+	scan := bufio.NewScanner(bytes.NewReader(text))
+	for scan.Scan() {
+		name, value, _ := strings.Cut(scan.Text(), ":")
+		value = strings.TrimSpace(value)
+		if name == "ID" {
+			id, err := strconv.Atoi(value)
+			if err != nil {
+				return nil, fmt.Errorf("reading the timers: %w", err)
+			}
+			out = append(out, image.PosixTimer{ID: id})
+			continue
+		}
+		if len(out) == 0 {
+			continue
+		}
+		t := &out[len(out)-1]
+		switch name {
+		case "signal":
+			sig, val, _ := strings.Cut(value, "/")
+			t.Signal, _ = strconv.Atoi(sig)
+			t.Value, _ = strconv.ParseUint(strings.TrimPrefix(val, "0x"), 16, 64)
+		case "notify":
+			how, who, _ := strings.Cut(value, "/")
+			switch how {
+			case "signal":
+				t.Notify = 0 // SIGEV_SIGNAL
+			case "none":
+				t.Notify = 1 // SIGEV_NONE
+			case "thread":
+				t.Notify = 2 // SIGEV_THREAD
+			}
+			if tid, ok := strings.CutPrefix(who, "tid."); ok {
+				t.Notify |= 4 // SIGEV_THREAD_ID
+				t.Thread, _ = strconv.Atoi(tid)
+			}
+		case "ClockID":
+			t.Clock, _ = strconv.Atoi(value)
+		}
+	}
+	return out, scan.Err()
+}
+
+// thread records one stopped thread.
+func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, proc *image.Process) (*image.Thread, error) {
+	st, err := readStatus(fmt.Sprintf("/proc/%d/task/%d", p.Pid, th.Tid))
+	if err != nil {
+		return nil, err
+	}
+	t := &image.Thread{Tid: st.inner()}
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/comm", p.Pid, th.Tid))
+	if err != nil {
+		return nil, fmt.Errorf("reading its name: %w", err)
+	}
+	t.Comm = strings.TrimSuffix(string(comm), "\n")
+	if creds := st.creds(); !sameCreds(creds, proc.Creds) {
+		creds.SecureBits = proc.Creds.SecureBits
+		t.Creds = &creds
+	}
+	regs := th.Regs()
+	if t.XState, err = th.XState(); err != nil {
+		return nil, fmt.Errorf("reading its extended state: %w", err)
+	}
+	t.SigMask = th.SigMask()
+	pending, err := th.Pending(false)
+	if err != nil {
+		return nil, fmt.Errorf("reading its queued signals: %w", err)
+	}
+	for _, s := range pending {
+		t.Pending = append(t.Pending, image.SigInfo(s))
+	}
+	if t.RobustHead, t.RobustLen, err = kernel.RobustList(th.Tid); err != nil {
+		return nil, fmt.Errorf("reading its robust list: %w", err)
+	}
+	if rseq, err := th.Rseq(); err == nil {
+		t.RseqAddr, t.RseqLen, t.RseqSig = rseq.Addr, rseq.Size, rseq.Signature
+	}
+	nice, err := unix.Getpriority(unix.PRIO_PROCESS, th.Tid)
+	if err != nil {
+		return nil, fmt.Errorf("reading its priority: %w", err)
+	}
+	t.Nice = 20 - nice // the raw call's answer, getpriority(2)
+	if attr, err := unix.SchedGetAttr(th.Tid, 0); err == nil {
+		t.Policy, t.Priority = int(attr.Policy), int(attr.Priority)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(th.Tid, &set); err == nil && set != f.affinity {
+		t.Affinity = bytes.TrimRight(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)), "\x00")
+		t.Affinity = slices.Clone(t.Affinity)
+	}
+	data, addr := p.Scratch()
+	calls := []tracee.Call{
+		{Nr: unix.SYS_SIGALTSTACK, Args: [6]uint64{0, addr}},
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_TID_ADDRESS, addr + 32}},
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_PDEATHSIG, addr + 40}},
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_TIMERSLACK}},
+	}
+	clear(data[:64])
+	if err := th.Batch(calls); err != nil {
+		return nil, fmt.Errorf("asking it for its signal stack: %w", err)
+	}
+	if calls[0].Ret == 0 {
+		t.AltStack = slices.Clone(data[:24])
+	}
+	if calls[1].Ret == 0 {
+		t.TidAddress = binary.LittleEndian.Uint64(data[32:])
+	}
+	t.DeathSignal = int(binary.LittleEndian.Uint32(data[40:]))
+	if calls[3].Ret > 0 {
+		t.TimerSlack = uint64(calls[3].Ret)
+	}
+	peek := func(at uint64, n int) ([]byte, error) {
+		b := make([]byte, n)
+		return b, p.Read(b, at)
+	}
+	t.Restart, err = interrupted(&regs, peek, f.slept(th.Tid), deliverable(proc, t))
+	if err != nil {
+		return nil, err
+	}
+	t.Regs = regsBytes(&regs)
+	return t, nil
+}
+
+func sameCreds(a, b image.Creds) bool {
+	b.SecureBits = a.SecureBits
+	groups := slices.Equal(a.Groups, b.Groups)
+	a.Groups, b.Groups = nil, nil
+	return groups && a.UID == b.UID && a.GID == b.GID && a.Inheritable == b.Inheritable && a.Permitted == b.Permitted &&
+		a.Effective == b.Effective && a.Bounding == b.Bounding && a.Ambient == b.Ambient
+}
+
+// deliverable tells whether a queued signal with a handler can be delivered
+// to the thread now: then an interrupted call ends by rights.
+func deliverable(p *image.Process, t *image.Thread) bool {
+	for _, queue := range [][]image.SigInfo{p.Pending, t.Pending} {
+		for _, info := range queue {
+			sig := binary.LittleEndian.Uint32(info)
+			if sig < 1 || sig > signals || t.SigMask&(1<<(sig-1)) != 0 {
+				continue
+			}
+			if p.SigActions[sig-1].Handler > 1 { // neither SIG_DFL nor SIG_IGN
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func regsBytes(r *unix.PtraceRegs) []byte {
+	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(r)), unsafe.Sizeof(*r)))
+}

@@ -1,0 +1,71 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"hither/engine/handle"
+)
+
+// Problem is one reason why an app cannot move, with what a person can do.
+type Problem = handle.Problem
+
+// Survey looks at a running capsule from outside, without stopping or
+// touching anything, and returns what stands in the way of a move.
+func Survey(initPid int) ([]Problem, error) {
+	root := fmt.Sprintf("/proc/%d/root", initPid)
+	var problems []Problem
+	var procs []handle.Proc
+	spaces := namespaces(initPid)
+	for _, pid := range descendants(initPid) {
+		st, err := readStatus(fmt.Sprintf("/proc/%d", pid))
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		inner := st.inner()
+		zombie := strings.HasPrefix(st["State"], "Z")
+		procs = append(procs, handle.Proc{Pid: pid, Inner: inner, Zombie: zombie})
+		if zombie {
+			continue
+		}
+		found := func(what, cure string) {
+			problems = append(problems, Problem{Pid: inner, Comm: st["Name"], FD: -1, What: what, Cure: cure})
+		}
+		if st.number("Seccomp", 10) != 0 {
+			found("it runs under a seccomp filter", "start it without its sandbox, if it has a switch for that")
+		}
+		if tracer := st.number("TracerPid", 10); tracer != 0 && tracer != uint64(os.Getpid()) {
+			found("it is being traced by a debugger", "detach the debugger")
+		}
+		for name, link := range namespaces(pid) {
+			if link != "" && spaces[name] != "" && spaces[name] != link {
+				found(fmt.Sprintf("it has a %s namespace of its own inside the capsule", name), "start it without its sandbox, if it has a switch for that")
+			}
+		}
+		mappings, err := readMappings(pid)
+		if err != nil {
+			continue
+		}
+		x := mapper{root: root, inodes: handle.NewInodes()}
+		var said []string
+		for _, m := range mappings {
+			var r *Refusal
+			if _, _, err := x.vma(m); errors.As(err, &r) && !slices.Contains(said, r.What) {
+				said = append(said, r.What)
+				found(r.What, r.Cure)
+			}
+		}
+	}
+	return append(problems, handle.Survey(procs, initPid)...), nil
+}
+
+func namespaces(pid int) map[string]string {
+	out := map[string]string{}
+	for _, name := range []string{"user", "mnt", "pid", "ipc", "uts", "net", "time", "cgroup"} {
+		out[name], _ = os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, name))
+	}
+	return out
+}

@@ -1,0 +1,389 @@
+package move
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/capsule"
+	"hither/engine/checkpoint"
+	"hither/engine/files"
+	"hither/engine/handle"
+	"hither/engine/handover"
+	"hither/engine/image"
+	"hither/engine/memory"
+	"hither/engine/restore"
+	"hither/engine/tracee"
+)
+
+// Destination is the app on the host that it comes to: handover.Destination.
+type Destination struct {
+	env Env
+
+	offer    *handover.Offer
+	rec      *record
+	need     *files.Need
+	incoming *files.Incoming
+	mounts   []files.Mount
+	cap      *capsule.Capsule
+	tracer   *tracee.Tracer
+	builder  *restore.Builder
+	portals  portals
+	notes    []string
+	came     int64 // CLOCK_MONOTONIC of this host when the offer came
+}
+
+var _ handover.Destination = (*Destination)(nil)
+
+// NewDestination is for one app that may come.
+func NewDestination(env Env) *Destination { return &Destination{env: env} }
+
+// Consider see handover.Destination.
+func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*handover.Answer, error) {
+	d.offer, d.came = offer, monotonic()
+	answer := &handover.Answer{Host: d.env.Self.Name}
+	refuse := func(cure, format string, args ...any) {
+		answer.Problems = append(answer.Problems, handover.Problem{What: fmt.Sprintf(format, args...), Cure: cure, Side: d.env.Self.Name})
+	}
+	var err error
+	if d.rec, err = decodeRecord(offer.Capsule); err != nil {
+		return nil, err
+	}
+	if d.rec.Spec.ID != offer.App {
+		return nil, fmt.Errorf("the offer is of app %s, its description of %s", offer.App, d.rec.Spec.ID)
+	}
+	if d.need, err = files.DecodeNeed(offer.Files); err != nil {
+		return nil, err
+	}
+	if err := d.compare(offer, refuse); err != nil {
+		return nil, err
+	}
+	if c, err := capsule.Open(offer.App); err == nil {
+		c.Close()
+		if !c.Gone() {
+			refuse("end the one here first: hither stop "+offer.Name, "a copy of %s is here already", offer.Name)
+		}
+	}
+	if len(answer.Problems) > 0 {
+		return answer, nil
+	}
+	d.incoming, err = files.NewIncoming(files.IncomingOptions{
+		Dir: d.env.LayerDir(offer.App), Self: d.env.Self, Home: d.env.Home, Hasher: d.env.Hasher, Cache: d.env.Cache,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a, err := d.incoming.Answer(ctx, d.need)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range a.Refused {
+		refuse("", "%s cannot be shown here: %s", r.Path, r.Why)
+	}
+	if answer.Files, err = a.Encode(); err != nil {
+		return nil, err
+	}
+	answer.WantFiles, answer.WantBytes = len(a.Want), uint64(a.Bytes)
+	if offer.Check || len(answer.Problems) > 0 {
+		d.dropIncoming()
+	}
+	return answer, nil
+}
+
+// compare holds what the app needs against what this host has.
+func (d *Destination) compare(offer *handover.Offer, refuse func(cure, format string, args ...any)) error {
+	here, err := checkpoint.ThisMachine()
+	if err != nil {
+		return err
+	}
+	if offer.Machine.Arch != here.Arch {
+		refuse("", "the app is %s code, this machine is %s", offer.Machine.Arch, here.Arch)
+		return nil
+	}
+	if offer.Machine.PageSize != here.PageSize {
+		refuse("", "the app has pages of %d bytes, this machine of %d", offer.Machine.PageSize, here.PageSize)
+	}
+	var lacking []string
+	for _, f := range offer.Machine.CPUFlags {
+		if !slices.Contains(here.CPUFlags, f) {
+			lacking = append(lacking, f)
+		}
+	}
+	if len(lacking) > 0 {
+		refuse("start the app on this machine first, or with these features masked (GLIBC_TUNABLES=glibc.cpu.hwcaps=...)",
+			"this processor lacks %s, which the app's has and which it may be using", strings.Join(lacking, " "))
+	}
+	if uid, gid := unix.Getuid(), unix.Getgid(); d.rec.UID != uid || d.rec.GID != gid {
+		refuse("use the same user and group id on both", "the app runs as user %d, group %d, and hither here as %d, %d", d.rec.UID, d.rec.GID, uid, gid)
+	}
+	names := map[int]string{
+		unix.RLIMIT_CPU: "processor time", unix.RLIMIT_FSIZE: "file size", unix.RLIMIT_DATA: "data", unix.RLIMIT_STACK: "stack",
+		unix.RLIMIT_NOFILE: "open files", unix.RLIMIT_AS: "address space", unix.RLIMIT_MEMLOCK: "locked memory",
+		unix.RLIMIT_MSGQUEUE: "message queues", unix.RLIMIT_NICE: "nice", unix.RLIMIT_RTPRIO: "real-time priority",
+	}
+	for r, want := range offer.Limits {
+		name, ok := names[r]
+		var lim unix.Rlimit
+		if !ok || unix.Getrlimit(r, &lim) != nil {
+			continue
+		}
+		// Only what the app uses of it counts; what it could still ask for
+		// depends on the machine (the kernel's defaults grow with its memory).
+		if lim.Max < want.Cur && r != unix.RLIMIT_MEMLOCK {
+			refuse(fmt.Sprintf("raise the hard limit here (ulimit -H, limits.conf) to %s and start hither again", limit(want.Cur)),
+				"the hard limit of %s here is %s, the app has %s", name, limit(lim.Max), limit(want.Cur))
+		}
+	}
+	if free := memoryFree(); free > 0 && offer.Memory > free {
+		refuse("end something here", "the app has %d MB of memory, %d MB are free here", offer.Memory>>20, free>>20)
+	}
+	return nil
+}
+
+func limit(v uint64) string {
+	if v == ^uint64(0) {
+		return "unlimited"
+	}
+	return fmt.Sprint(v)
+}
+
+func memoryFree() uint64 {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	var sum uint64
+	for line := range strings.Lines(string(data)) {
+		var n uint64
+		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &n); err == nil {
+			sum += n << 10
+		}
+		if _, err := fmt.Sscanf(line, "SwapFree: %d kB", &n); err == nil {
+			sum += n << 10
+		}
+	}
+	return sum
+}
+
+// Prepare see handover.Destination.
+func (d *Destination) Prepare(ctx context.Context, r io.Reader, report handover.Report) error {
+	var done int64
+	_, err := d.incoming.Receive(ctx, r, func(n int64) {
+		done += n
+		report(uint64(done), 0)
+	})
+	if err != nil {
+		return fmt.Errorf("taking the app's files: %w", err)
+	}
+	if d.mounts, err = d.incoming.Plan(); err != nil {
+		return err
+	}
+	return d.start(ctx)
+}
+
+// start makes the empty capsule.
+func (d *Destination) start(ctx context.Context) error {
+	spec := d.rec.Spec
+	spec.Restore = true
+	spec.Detached = false
+	spec.Clocks = capsule.ClockOffsets{}
+	if d.rec.Clocks.Monotonic != 0 {
+		spec.Clocks.Monotonic = d.rec.Clocks.Monotonic - d.came
+		spec.Clocks.Boottime = d.rec.Clocks.Boottime - boottime() + (monotonic() - d.came)
+	}
+	spec.Mounts = mounts(d.mounts)
+	if !d.incoming.AtHome() {
+		spec.LayerDir = d.env.LayerDir(spec.ID)
+	}
+	var err error
+	if d.cap, err = capsule.Start(ctx, spec, [3]*os.File{}); err != nil {
+		return fmt.Errorf("making a capsule for %s: %w", spec.Name, err)
+	}
+	return nil
+}
+
+func mounts(plan []files.Mount) []capsule.Mount {
+	out := make([]capsule.Mount, 0, len(plan))
+	for _, m := range plan {
+		out = append(out, capsule.Mount(m))
+	}
+	return out
+}
+
+// PreCopy takes nothing yet.
+func (d *Destination) PreCopy(ctx context.Context, r io.Reader, report handover.Report) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// Restore see handover.Destination.
+func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, report handover.Report) error {
+	app, err := image.Decode(encoded)
+	if err != nil {
+		return err
+	}
+	if app.ID != d.offer.App {
+		return fmt.Errorf("the image is of app %s, the offer was of %s", app.ID, d.offer.App)
+	}
+	text, err := readBlock(r, maxPortals)
+	if err != nil {
+		return fmt.Errorf("taking the terminal's picture: %w", err)
+	}
+	if err := json.Unmarshal(text, &d.portals); err != nil {
+		return fmt.Errorf("taking the terminal's picture: %w", err)
+	}
+	if err := d.takeChanged(ctx, r); err != nil {
+		return err
+	}
+	root := fmt.Sprintf("/proc/%d/root", d.cap.InitPid())
+	for _, dir := range ownTrees(root, unix.Getuid()) {
+		if !slices.Contains(d.need.Whole, dir) {
+			continue
+		}
+		if _, err := files.ReceiveTree(ctx, r, root+dir, 0, nil); err != nil {
+			return fmt.Errorf("taking %s: %w", dir, err)
+		}
+	}
+	if err := d.incoming.Seal(); err != nil {
+		return err
+	}
+	d.tracer = tracee.New()
+	return d.tracer.Do(func() error { return d.restore(ctx, app, r, report) })
+}
+
+// restore runs on the tracer's thread.
+func (d *Destination) restore(ctx context.Context, app *image.App, r io.Reader, report handover.Report) error {
+	var err error
+	env := handle.Env{InitPid: d.cap.InitPid(), Clocks: app.Clocks}
+	if d.builder, err = restore.Begin(d.tracer, d.cap.InitPid(), app, env); err != nil {
+		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
+	}
+	if _, err := memory.Receive(ctx, r, d.builder.Place, memory.Options{Report: func(done, total uint64) { report(done, total) }}); err != nil {
+		return fmt.Errorf("taking the memory of %s: %w", app.Name, err)
+	}
+	if err := d.builder.Finish(); err != nil {
+		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
+	}
+	return nil
+}
+
+// takeChanged takes what changed of the files since Prepare.
+func (d *Destination) takeChanged(ctx context.Context, r io.Reader) error {
+	text, err := readBlock(r, handover.MaxFrame)
+	if err != nil {
+		return fmt.Errorf("taking what changed of the files: %w", err)
+	}
+	delta, err := files.DecodeNeed(text)
+	if err != nil {
+		return fmt.Errorf("taking what changed of the files: %w", err)
+	}
+	if len(delta.Entries) == 0 && len(delta.Gone) == 0 {
+		return nil
+	}
+	if err := d.incoming.Update(ctx, delta); err != nil {
+		return err
+	}
+	if len(delta.Entries) > 0 {
+		if _, err := d.incoming.Receive(ctx, r, nil); err != nil {
+			return fmt.Errorf("taking what changed of the files: %w", err)
+		}
+	}
+	plan, err := d.incoming.Plan()
+	if err != nil {
+		return err
+	}
+	if files.SamePlan(plan, d.mounts) {
+		return nil
+	}
+	// The app opened files meanwhile that need other places: the empty
+	// capsule is made anew.
+	if err := d.stop(); err != nil {
+		return err
+	}
+	d.mounts = plan
+	return d.start(ctx)
+}
+
+// Resume see handover.Destination.
+func (d *Destination) Resume() error {
+	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	defer stop()
+	err := d.cap.Arrived(ctx, capsule.Arrival{Main: d.portals.Main, Status: d.portals.Status, TTY: d.portals.TTY,
+		Screen: d.portals.Screen, Held: d.portals.Held})
+	if err == nil {
+		err = d.tracer.Do(d.builder.Resume)
+	}
+	if err == nil {
+		err = d.cap.Go()
+	}
+	if err != nil {
+		return errors.Join(err, d.Abandon())
+	}
+	if err := d.tracer.Close(); err != nil {
+		log.Printf("letting go of %s: %v", d.offer.Name, err)
+	}
+	d.tracer = nil
+	return nil
+}
+
+// Settle see handover.Destination.
+func (d *Destination) Settle(ctx context.Context) ([]string, error) {
+	notes := d.notes
+	if d.incoming != nil {
+		d.incoming.Close()
+	}
+	if d.env.Arrived != nil {
+		d.env.Arrived(d.cap)
+	}
+	return notes, nil
+}
+
+// Abandon see handover.Destination.
+func (d *Destination) Abandon() error {
+	err := d.stop()
+	d.dropIncoming()
+	return err
+}
+
+func (d *Destination) dropIncoming() {
+	if d.incoming == nil {
+		return
+	}
+	if err := d.incoming.Discard(); err != nil {
+		log.Printf("discarding the files of %s: %v", d.offer.Name, err)
+	}
+	d.incoming = nil
+}
+
+// stop ends the capsule and whatever is in it.
+func (d *Destination) stop() error {
+	var errs []error
+	if d.cap != nil {
+		errs = append(errs, d.cap.Kill())
+	}
+	if d.tracer != nil {
+		if d.builder != nil {
+			errs = append(errs, d.tracer.Do(d.builder.Kill))
+			d.builder = nil
+		}
+		errs = append(errs, d.tracer.Close())
+		d.tracer = nil
+	}
+	if d.cap != nil {
+		ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+		defer stop()
+		errs = append(errs, d.cap.Stop(ctx, 0))
+		d.cap.Close()
+		d.cap = nil
+	}
+	return errors.Join(errs...)
+}

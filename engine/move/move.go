@@ -1,0 +1,154 @@
+// Package move is what the two hosts of a move do: the source's side and the
+// destination's side of package handover, over capsules, images and files.
+//
+// In a nutshell: Source surveys a running capsule into an offer, sends the
+// files that are missing there, freezes the capsule and streams image and
+// memory from the frozen processes; Destination answers the offer, lays the
+// files down, starts an empty capsule, and restores into it. Both are used by
+// one move each, whose state machine calls one method at a time; the tracer's
+// thread does all that touches processes. There are no locks.
+//
+// The stream of the last part, after the freeze, is: what changed of the files
+// since they were sent (a length, a files.Need, and the files' stream), the
+// capsule's private trees in the order of wholeTrees, then the memory. The
+// image has gone before, on a stream of its own.
+package move
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/capsule"
+	"hither/engine/files"
+	"hither/engine/image"
+)
+
+// Env is what this host brings to all its moves.
+type Env struct {
+	Self   files.Host
+	Home   string // of this host's user
+	Hasher *files.Hasher
+	Cache  *files.Cache // may be nil
+	// LayerDir says where the files of a foreign capsule lie.
+	LayerDir func(id string) string
+	// Unchanged is told of a capsule that has come to live here.
+	Arrived func(c *capsule.Capsule)
+}
+
+// record is what travels of a capsule beside its image, in the offer.
+type record struct {
+	Spec   capsule.Spec `json:"spec"`
+	Main   int          `json:"main"`
+	Status *int         `json:"status,omitempty"`
+	UID    int          `json:"uid"`
+	GID    int          `json:"gid"`
+	Clocks image.Clocks `json:"clocks"` // when the offer was made
+	TTY    bool         `json:"tty"`
+}
+
+const maxRecord = 4 << 20
+
+func (r *record) encode() ([]byte, error) { return json.Marshal(r) }
+
+func decodeRecord(b []byte) (*record, error) {
+	if len(b) > maxRecord {
+		return nil, fmt.Errorf("the description of the capsule has %d bytes", len(b))
+	}
+	r := new(record)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("reading the description of the capsule: %w", err)
+	}
+	if len(r.Spec.ID) == 0 || len(r.Spec.ID) > 64 || strings.Trim(r.Spec.ID, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		return nil, fmt.Errorf("reading the description of the capsule: its id is %.80q", r.Spec.ID)
+	}
+	// Where files appear, and from where, is for this host alone to say.
+	r.Spec.Mounts, r.Spec.LayerDir = nil, ""
+	return r, nil
+}
+
+// wholeTrees are the trees of a capsule that are its own and travel whole.
+func wholeTrees(uid int) []string {
+	return []string{"/tmp", "/var/tmp", "/dev/shm", capsule.RuntimeDir(uid)}
+}
+
+// ownTrees leaves out those that are not the capsule's own after all.
+func ownTrees(root string, uid int) []string {
+	var out []string
+	for _, dir := range wholeTrees(uid) {
+		var fs unix.Statfs_t
+		if unix.Statfs(root+dir, &fs) != nil || fs.Type != unix.TMPFS_MAGIC {
+			continue
+		}
+		var here, inside unix.Stat_t
+		if unix.Stat(dir, &here) == nil && unix.Stat(root+dir, &inside) == nil && here.Dev == inside.Dev {
+			continue
+		}
+		out = append(out, dir)
+	}
+	return out
+}
+
+// writeBlock and readBlock carry one record with its length before it.
+func writeBlock(w io.Writer, b []byte) error {
+	var n [4]byte
+	binary.LittleEndian.PutUint32(n[:], uint32(len(b)))
+	if _, err := w.Write(n[:]); err != nil {
+		return err
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+func readBlock(r io.Reader, limit uint32) ([]byte, error) {
+	var n [4]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return nil, err
+	}
+	size := binary.LittleEndian.Uint32(n[:])
+	if size > limit {
+		return nil, fmt.Errorf("a record of %d bytes, the limit is %d", size, limit)
+	}
+	b := make([]byte, size)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+func boottime() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return ts.Nano()
+}
+
+// clockOffsets reads the offsets of a process's time namespace, in ns.
+func clockOffsets(pid int) (mono, boot int64, err error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading the capsule's clocks: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		var name string
+		var sec, nsec int64
+		if n, _ := fmt.Sscan(line, &name, &sec, &nsec); n != 3 {
+			continue
+		}
+		switch name {
+		case "monotonic":
+			mono = sec*1e9 + nsec
+		case "boottime":
+			boot = sec*1e9 + nsec
+		}
+	}
+	return mono, boot, nil
+}

@@ -1,0 +1,240 @@
+package restore_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hither/engine/capsule"
+	"hither/engine/checkpoint"
+	"hither/engine/handle"
+	"hither/engine/image"
+	"hither/engine/memory"
+	"hither/engine/paths"
+	"hither/engine/restore"
+	"hither/engine/tracee"
+)
+
+// The test binary stands in for hither.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "capsule-init":
+			capsule.Stage1Main()
+		case "capsule-init2":
+			capsule.Stage2Main()
+		case "capsule-exec":
+			capsule.ExecMain()
+		case "keeper":
+			capsule.KeeperMain()
+			os.Exit(0)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// house gives a test folders of its own and ends all its capsules.
+func house(t *testing.T) context.Context {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(home, "run"))
+	t.Setenv("XDG_DATA_HOME", "")
+	t.Setenv("XDG_STATE_HOME", "")
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		dir, err := paths.Capsules()
+		if err != nil {
+			t.Fatal(err)
+		}
+		left, _ := capsule.List(dir)
+		for _, c := range left {
+			c.Stop(context.Background(), 0) //nolint:errcheck // the end of the test
+		}
+	})
+	return ctx
+}
+
+// clone moves an app from one capsule to another on this host, by the same
+// steps as a move between hosts.
+func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Capsule {
+	t.Helper()
+	state, err := from.Status(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, dst := tracee.New(), tracee.New()
+	defer src.Close()
+	defer dst.Close()
+	var frozen *checkpoint.Frozen
+	var app *image.App
+	start := time.Now()
+	must := func(doing string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", doing, err)
+		}
+	}
+	spec := state.Spec
+	spec.ID, spec.Restore = "", true
+	to, err := capsule.Start(ctx, spec, [3]*os.File{})
+	must("starting the empty capsule", err)
+	prepared := time.Now()
+	must("freezing", src.Do(func() (err error) {
+		frozen, err = checkpoint.Freeze(src, from.InitPid())
+		return err
+	}))
+	froze := time.Now()
+	screen, held, err := from.Pause(ctx)
+	must("closing the portals", err)
+	must("capturing", src.Do(func() (err error) {
+		id := checkpoint.Identity{ID: state.Spec.ID, Name: state.Spec.Name, Main: state.Main}
+		if state.Spec.TTY {
+			id.Portals = []int{capsule.FDTerminal}
+		}
+		app, err = frozen.Capture(id)
+		return err
+	}))
+	captured := time.Now()
+	encoded, err := app.Encode()
+	must("encoding", err)
+	app, err = image.Decode(encoded)
+	must("decoding", err)
+	r, w := io.Pipe()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := memory.Send(ctx, w, frozen.Memory, memory.Options{})
+		w.CloseWithError(err)
+		sent <- err
+	}()
+	var b *restore.Builder
+	var totals memory.Totals
+	must("restoring", dst.Do(func() (err error) {
+		if b, err = restore.Begin(dst, to.InitPid(), app, handle.Env{Pid: to.InitPid()}); err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+		if totals, err = memory.Receive(ctx, r, b.Place); err != nil {
+			return fmt.Errorf("memory: %w", err)
+		}
+		if err := b.Finish(); err != nil {
+			return fmt.Errorf("finish: %w", err)
+		}
+		return nil
+	}))
+	must("sending memory", <-sent)
+	restored := time.Now()
+	must("ending the old capsule", from.Kill())
+	must("ending the old processes", src.Do(func() error {
+		frozen.Close()
+		return src.Kill(frozen.Procs)
+	}))
+	must("arriving", to.Arrived(ctx, capsule.Arrival{Main: state.Main, TTY: state.Spec.TTY, Screen: screen, Held: held}))
+	must("resuming", dst.Do(b.Resume))
+	must("going", to.Go())
+	t.Logf("image %d bytes, memory %d bytes; prepare %v, freeze %v, capture %v, restore %v, resume %v", len(encoded), totals.Bytes,
+		prepared.Sub(start), froze.Sub(prepared), captured.Sub(froze), restored.Sub(captured), time.Since(restored))
+	return to
+}
+
+// app is a program in a capsule with its standard output in a file.
+type app struct {
+	c   *capsule.Capsule
+	out string
+}
+
+func start(t *testing.T, ctx context.Context, argv ...string) *app {
+	t.Helper()
+	out := filepath.Join(os.Getenv("HOME"), "out")
+	f, err := os.OpenFile(out, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	c, err := capsule.Start(ctx, capsule.Spec{Argv: argv, Env: os.Environ(), Dir: "/", Umask: 0o022}, [3]*os.File{null, f, f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &app{c, out}
+}
+
+// await waits until the output has a line that begins with the text, and
+// returns all lines.
+func (a *app) await(t *testing.T, text string) []string {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		f, err := os.Open(a.out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		found := false
+		for s := bufio.NewScanner(f); s.Scan(); {
+			lines = append(lines, s.Text())
+			found = found || strings.HasPrefix(s.Text(), text)
+		}
+		f.Close()
+		if found {
+			return lines
+		}
+	}
+	b, _ := os.ReadFile(a.out)
+	t.Fatalf("waited in vain for %q in\n%s", text, b)
+	return nil
+}
+
+// TestPython moves a program that counts with threads and holds a secret
+// that exists nowhere else.
+func TestPython(t *testing.T) {
+	ctx := house(t)
+	a := start(t, ctx, "/usr/bin/python3", "-u", "-c", `
+import threading, time, os, random
+secret = os.urandom(16).hex()
+print("secret", secret, os.getpid(), threading.get_native_id())
+gen = (i*i for i in range(1000000))
+next(gen)
+random.seed(7)
+n = [0, 0, 0]
+def count(k):
+    while True:
+        n[k] += 1
+        time.sleep(0.001)
+for k in range(3):
+    threading.Thread(target=count, args=(k,), daemon=True).start()
+last = time.monotonic()
+for i in range(100000):
+    time.sleep(0.05)
+    now = time.monotonic()
+    print("tick", i, next(gen), "%.6f" % random.random(), secret, os.getpid(), *n, "%.3f" % (now - last))
+    last = now
+`)
+	lines := a.await(t, "tick 3 ")
+	c := a.c
+	for hop := range 3 {
+		c = clone(t, ctx, c)
+		seen := len(lines)
+		lines = a.await(t, fmt.Sprintf("tick %d ", 3+(hop+1)*10))
+		if len(lines) < seen+5 {
+			t.Fatalf("only %d lines", len(lines))
+		}
+	}
+	secret := strings.Fields(lines[0])[1]
+	for i, line := range lines[1:] {
+		f := strings.Fields(line)
+		if len(f) != 10 || f[1] != fmt.Sprint(i) || f[2] != fmt.Sprint((i+1)*(i+1)) || f[4] != secret {
+			t.Fatalf("line %d: %s", i, line)
+		}
+	}
+	t.Log(lines[len(lines)-1])
+}

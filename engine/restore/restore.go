@@ -1,0 +1,366 @@
+// Package restore turns an image into a running capsule.
+//
+// In a nutshell: the new capsule has a pid 1 and nothing else. Begin stops it,
+// has it build every open file description at high descriptor numbers (the
+// larder of package handle), and forks the whole process tree from it with the
+// pids of the image (tree.go); each process clears its address space and makes
+// the app's mappings (space.go). Pages are then written from outside, through
+// Places. Finish gives every process its descriptors, signals, timers and
+// limits, makes the threads, and sets registers. Until Resume nothing of the
+// app has run, and the tracer's death kills the whole capsule
+// (PTRACE_O_EXITKILL); Resume lets all go at once.
+//
+// Everything happens on the tracer's thread (tracee.Tracer.Do); there are no locks.
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/checkpoint"
+	"hither/engine/handle"
+	"hither/engine/image"
+	"hither/engine/kernel"
+	"hither/engine/memory"
+	"hither/engine/tracee"
+)
+
+// Builder is a capsule that is being restored.
+type Builder struct {
+	app    *image.App
+	tracer *tracee.Tracer
+	init   *tracee.Process
+	larder *handle.Larder
+	procs  map[int]*tracee.Process // by pid inside
+	images map[int]*image.Process
+	extras map[int]*tracee.Process // ghosts and helpers, while they live
+
+	own      []span // pid 1's mappings, which every new process inherits
+	train    uint64
+	park     uint64
+	foreign  bool   // the app comes from a kernel with another vdso
+	vdsoAt   uint64 // where this kernel's vdso is, if foreign
+	hereVDSO image.Machine
+	capLast  uint64
+}
+
+// remote is a thread as package handle wants it.
+type remote struct{ th *tracee.Thread }
+
+func (r remote) Batch(calls []handle.Call) error { return r.th.Batch(calls) }
+func (r remote) Scratch() ([]byte, uint64)       { return r.th.Process().Scratch() }
+
+// Begin builds the capsule up to the point where its pages can be written.
+// The image must be valid (image.Decode). On error the half-built tree is
+// left to the caller, who kills pid 1.
+func Begin(t *tracee.Tracer, initPid int, app *image.App, env handle.Env) (*Builder, error) {
+	b := &Builder{
+		app: app, tracer: t, procs: map[int]*tracee.Process{}, images: map[int]*image.Process{}, extras: map[int]*tracee.Process{},
+	}
+	for i := range app.Processes {
+		b.images[app.Processes[i].Pid] = &app.Processes[i]
+	}
+	steps, err := plan(app)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.compareVDSO(); err != nil {
+		return nil, err
+	}
+	t.ExitKill = true
+	if b.init, err = t.Seize(initPid); err != nil {
+		return nil, fmt.Errorf("taking hold of the capsule: %w", err)
+	}
+	before, err := readSpans(initPid)
+	if err != nil {
+		return nil, err
+	}
+	room, err := gap(append(spansOf(app), before...), trainRoom+parkRoom)
+	if err != nil {
+		return nil, err
+	}
+	b.train, b.park = room, room+trainRoom
+	if err := b.init.Prepare(b.train); err != nil {
+		return nil, err
+	}
+	if b.own, err = readSpans(initPid); err != nil {
+		return nil, err
+	}
+	if b.larder, err = handle.Rebind(remote{b.init.Leader()}, app, env); err != nil {
+		return nil, fmt.Errorf("building what the app has open: %w", err)
+	}
+	for _, s := range steps {
+		if err := b.step(s); err != nil {
+			return nil, err
+		}
+	}
+	for i := range app.Processes {
+		if p := &app.Processes[i]; !p.Zombie {
+			if err := b.space(b.procs[p.Pid], p); err != nil {
+				return nil, fmt.Errorf("process %d: %w", p.Pid, err)
+			}
+		}
+	}
+	return b, nil
+}
+
+// HostPid returns the host pid of a process of the image, 0 if it has none.
+func (b *Builder) HostPid(pid int) int {
+	if p := b.procs[pid]; p != nil {
+		return p.Pid
+	}
+	return 0
+}
+
+// Place says where pages of the image go. See memory.Receive.
+func (b *Builder) Place(kind memory.Kind, id uint32) (memory.Place, error) {
+	switch kind {
+	case memory.Process:
+		proc := b.images[int(id)]
+		p := b.procs[int(id)]
+		if proc == nil || p == nil || proc.Zombie {
+			return nil, fmt.Errorf("process %d has no memory", id)
+		}
+		var allowed []memory.Range
+		for _, v := range proc.VMAs {
+			if v.Backing == image.BackAnon || v.Backing == image.BackFile && !v.Shared || v.Backing == image.BackShared && !v.Shared {
+				allowed = append(allowed, memory.Range{Start: v.Start, End: v.End})
+			}
+		}
+		return memory.NewProcessPlace(p.Pid, allowed), nil
+	case memory.Shared:
+		size := uint64(0)
+		slot, ok := b.larder.SharedSlot(id)
+		for _, s := range b.app.Shared {
+			if s.ID == id {
+				size = s.Size
+			}
+		}
+		if id&checkpoint.DeletedFile != 0 {
+			slot, ok = b.larder.DeletedSlots()[id&^checkpoint.DeletedFile]
+			for _, f := range b.app.Files {
+				if f.ID == id&^checkpoint.DeletedFile {
+					size = uint64(f.Size)
+				}
+			}
+		}
+		if !ok {
+			return nil, fmt.Errorf("there is no shared memory %d", id)
+		}
+		fd, err := b.init.GetFD(slot)
+		if err != nil {
+			return nil, err
+		}
+		return memory.NewFilePlace(fd, size), nil
+	}
+	return nil, fmt.Errorf("memory of kind %d is not known", kind)
+}
+
+// Kill ends what there is of the app.
+func (b *Builder) Kill() error {
+	var all []*tracee.Process
+	for _, p := range b.procs {
+		all = append(all, p)
+	}
+	for _, p := range b.extras {
+		all = append(all, p)
+	}
+	if b.init != nil {
+		all = append(all, b.init)
+	}
+	return b.tracer.Kill(all)
+}
+
+// call makes one system call in a process.
+func call(p *tracee.Process, doing string, nr uintptr, args ...uint64) (uint64, error) {
+	v, err := p.Leader().Syscall(nr, args...)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", doing, err)
+	}
+	return v, nil
+}
+
+func (b *Builder) find(pid int) (*tracee.Process, error) {
+	if pid == 1 {
+		return b.init, nil
+	}
+	if p := b.procs[pid]; p != nil {
+		return p, nil
+	}
+	if p := b.extras[pid]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("process %d is not there", pid)
+}
+
+// step carries out one step of the plan.
+func (b *Builder) step(s step) error {
+	if s.Op == opFork {
+		return b.fork(s.By, s.Pid)
+	}
+	p, err := b.find(s.Pid)
+	if err != nil {
+		return err
+	}
+	switch s.Op {
+	case opSetsid:
+		_, err = call(p, fmt.Sprintf("making process %d lead a session", s.Pid), unix.SYS_SETSID)
+	case opGroup:
+		_, err = call(p, fmt.Sprintf("putting process %d into group %d", s.Pid, s.Arg), unix.SYS_SETPGID, 0, uint64(s.Arg))
+	case opReaper:
+		_, err = call(p, fmt.Sprintf("making process %d a reaper", s.Pid), unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, uint64(s.Arg))
+	case opEnd:
+		delete(b.extras, s.Pid)
+		if err = b.tracer.Kill([]*tracee.Process{p}); err != nil || s.By == 0 {
+			return err
+		}
+		parent, err := b.find(s.By)
+		if err != nil {
+			return err
+		}
+		_, err = call(parent, fmt.Sprintf("reaping helper %d", s.Pid), unix.SYS_WAIT4, uint64(s.Pid), 0, unix.WNOHANG|unix.WALL, 0)
+		return err
+	}
+	return err
+}
+
+func (b *Builder) fork(by, pid int) error {
+	parent, err := b.find(by)
+	if err != nil {
+		return err
+	}
+	args := kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}
+	proc := b.images[pid]
+	if proc != nil {
+		args.ExitSignal = uint64(proc.ExitSignal)
+	}
+	th, err := parent.Leader().Clone(args, pid)
+	if errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("making process %d: the number is taken in the new capsule: %w", pid, err)
+	}
+	if err != nil {
+		return fmt.Errorf("making process %d: %w", pid, err)
+	}
+	if proc != nil {
+		b.procs[pid] = th.Process()
+	} else {
+		b.extras[pid] = th.Process()
+	}
+	return nil
+}
+
+// Finish makes the processes what they were, but for running.
+func (b *Builder) Finish() error {
+	elapsed := b.elapsed()
+	for i := range b.app.Processes {
+		p := &b.app.Processes[i]
+		if p.Zombie {
+			continue
+		}
+		if err := b.process(b.procs[p.Pid], p); err != nil {
+			return fmt.Errorf("process %d: %w", p.Pid, err)
+		}
+	}
+	if err := b.terminals(); err != nil {
+		return err
+	}
+	for i := range b.app.Processes {
+		p := &b.app.Processes[i]
+		if p.Zombie {
+			continue
+		}
+		if err := b.larder.Late(remote{b.procs[p.Pid].Leader()}, p); err != nil {
+			return fmt.Errorf("process %d: %w", p.Pid, err)
+		}
+	}
+	// Zombies die while their parents still hold all signals back.
+	for i := range b.app.Processes {
+		if p := &b.app.Processes[i]; p.Zombie {
+			if err := b.die(b.procs[p.Pid], p); err != nil {
+				return fmt.Errorf("process %d: %w", p.Pid, err)
+			}
+			delete(b.procs, p.Pid)
+		}
+	}
+	for i := range b.app.Processes {
+		p := &b.app.Processes[i]
+		if p.Zombie {
+			continue
+		}
+		if err := b.threads(b.procs[p.Pid], p, elapsed); err != nil {
+			return fmt.Errorf("process %d: %w", p.Pid, err)
+		}
+	}
+	return b.finishInit()
+}
+
+// die ends a zombie the way it ended.
+func (b *Builder) die(p *tracee.Process, proc *image.Process) error {
+	return p.Die(proc.ExitStatus)
+}
+
+// finishInit leaves pid 1 with nothing but what it had, and the portals.
+func (b *Builder) finishInit() error {
+	if err := b.larder.Close(remote{b.init.Leader()}); err != nil {
+		return err
+	}
+	data, addr := b.init.Scratch()
+	path := "/proc/sys/kernel/ns_last_pid\x00"
+	text := fmt.Sprint(b.app.LastPid)
+	copy(data, path)
+	copy(data[64:], text)
+	fd, err := call(b.init, "opening ns_last_pid", unix.SYS_OPEN, addr, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := call(b.init, "setting ns_last_pid", unix.SYS_WRITE, fd, addr+64, uint64(len(text))); err != nil {
+		return err
+	}
+	_, err = call(b.init, "closing ns_last_pid", unix.SYS_CLOSE, fd)
+	return err
+}
+
+// elapsed is how long the app has not run, by its own clock.
+func (b *Builder) elapsed() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	offset, err := monotonicOffset(b.init.Pid)
+	if err != nil {
+		return 0
+	}
+	return max(0, time.Duration(ts.Nano())+offset-time.Duration(b.app.Clocks.Monotonic))
+}
+
+func monotonicOffset(pid int) (time.Duration, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
+	if err != nil {
+		return 0, err
+	}
+	var sec, nsec int64
+	if _, err := fmt.Sscanf(string(data), "monotonic %d %d", &sec, &nsec); err != nil {
+		return 0, err
+	}
+	return time.Duration(sec*1e9 + nsec), nil
+}
+
+// Resume lets the app run. From the moment it is called the app is here.
+func (b *Builder) Resume() error {
+	all := []*tracee.Process{b.init}
+	for _, p := range b.procs {
+		all = append(all, p)
+	}
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, p.SetExitKill(false))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("letting the app go: %w", err)
+	}
+	b.tracer.ExitKill = false
+	return b.tracer.DetachAll(all)
+}
