@@ -52,10 +52,14 @@ type keeper struct {
 	pending map[int]int      // while an order is being taken: exits of unknown pids
 	refused chan int         // while an order is being taken: errno of a failed fork or exec
 	stopped bool             // somebody asked for the end
+	mainDue bool             // somebody is about to call mainEnded
 	mainEnd chan struct{}    // closed when the app's first process has ended, or will never end here
 
-	ordering sync.Mutex     // one order at a time; taken before mu
-	visits   sync.WaitGroup // clients who must learn the end before the keeper goes
+	visits  int        // conversations under way
+	left    *sync.Cond // mu; one of them is over
+	closing bool       // no more are begun
+
+	ordering sync.Mutex // one order at a time; taken before mu
 }
 
 // handshake is what Start tells a new keeper.
@@ -81,6 +85,7 @@ func KeeperMain() {
 		log: slog.New(slog.NewTextHandler(os.Stderr, nil)), pidfd: -1,
 		dead: make(chan struct{}), reaped: make(chan struct{}), mainEnd: make(chan struct{}), exits: map[int]chan int{},
 	}
+	k.left = sync.NewCond(&k.mu)
 	if adopt != "" {
 		err = k.adopt(adopt)
 	} else {
@@ -363,7 +368,16 @@ func (k *keeper) adopt(id string) error {
 		os.RemoveAll(k.dir) //nolint:errcheck // only litter
 		return ErrEnded
 	}
-	return k.hold(k.state.Init.Pid)
+	if k.state.Phase == Paused { // a move that asked for it must ask again
+		k.state.Phase = Running
+	}
+	if err := k.hold(k.state.Init.Pid); err != nil {
+		return err
+	}
+	if k.term != nil && (k.state.Status != nil || k.state.Moved != "") {
+		go k.term.End(k.outcome())
+	}
+	return nil
 }
 
 // run serves until the capsule has ended.
@@ -391,8 +405,8 @@ func (k *keeper) run(parent *net.UnixConn) {
 	debug.FreeOSMemory()
 	<-k.dead
 	k.finish()
+	k.farewell()
 	listener.Close()
-	k.visits.Wait()
 	os.RemoveAll(k.dir) //nolint:errcheck // nothing more can be done
 	if k.cancel != nil {
 		k.cancel()
@@ -400,13 +414,32 @@ func (k *keeper) run(parent *net.UnixConn) {
 	}
 }
 
-// visit runs a conversation that must be over before the keeper goes.
+// visit runs a conversation that must be over before the keeper goes: who
+// started the app may want its last output after its end.
 func (k *keeper) visit(f func()) {
-	k.visits.Add(1)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closing {
+		return
+	}
+	k.visits++
 	go func() {
-		defer k.visits.Done()
 		f()
+		k.mu.Lock()
+		k.visits--
+		k.mu.Unlock()
+		k.left.Broadcast()
 	}()
+}
+
+// farewell waits until nobody is left.
+func (k *keeper) farewell() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.visits > 0 {
+		k.left.Wait()
+	}
+	k.closing = true
 }
 
 // finish tells everybody that the capsule has ended.
@@ -417,17 +450,21 @@ func (k *keeper) finish() {
 	}
 	k.mu.Lock()
 	k.state.Phase = Ended
-	k.endMain()
 	for pid, ch := range k.exits { // killed with pid 1, unreported
 		ch <- 128 + int(syscall.SIGKILL)
 		delete(k.exits, pid)
+	}
+	if k.mainDue {
+		k.mu.Unlock()
+		<-k.mainEnd
+		k.mu.Lock()
 	}
 	if k.state.Status == nil && k.state.Moved == "" {
 		killed := 128 + int(syscall.SIGKILL)
 		k.state.Status = &killed
 	}
-	term := k.term
-	out := k.outcome()
+	k.endMain()
+	term, out := k.term, k.outcome()
 	k.mu.Unlock()
 	if term != nil {
 		term.End(out)

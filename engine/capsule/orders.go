@@ -28,23 +28,30 @@ func (k *keeper) startMain(index [3]int, files []*os.File) error {
 		return err
 	}
 	k.mu.Lock()
-	k.state.Main = pid
+	k.state.Main, k.mainDue = pid, true
 	k.mu.Unlock()
 	go k.awaitMain(exit)
 	return nil
 }
 
 // awaitMain notes the app's exit status.
-func (k *keeper) awaitMain(exit <-chan int) {
-	status := <-exit
+func (k *keeper) awaitMain(exit <-chan int) { k.mainEnded(<-exit) }
+
+// mainEnded notes that the app's first process has ended, and ends the visits
+// to its terminal, which the kernel has hung up by now.
+func (k *keeper) mainEnded(status int) {
 	k.mu.Lock()
 	if k.state.Status == nil {
 		k.state.Status = &status
 	}
 	k.endMain()
+	term, out := k.term, k.outcome()
 	k.mu.Unlock()
 	if err := k.save(); err != nil {
 		k.log.Error("saving state", "error", err)
+	}
+	if term != nil {
+		term.End(out)
 	}
 }
 
@@ -125,7 +132,7 @@ func (k *keeper) takeIn(fds []int, r, w *os.File) (int, <-chan int, *json.Decode
 			return 0, nil, nil, fmt.Errorf("starting a process in the capsule: %w", unix.Errno(-errno))
 		case <-k.dead:
 			return 0, nil, nil, ErrEnded
-		default:
+		case <-time.After(100 * time.Millisecond): // the order's end is seen before pid 1's
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return 0, nil, nil, errors.New("starting a process in the capsule: its pid 1 does not answer (the app may be on the move)")
@@ -191,14 +198,8 @@ func (k *keeper) reap(reports *os.File) {
 		case k.pending != nil:
 			k.pending[pid] = exitStatus(status)
 		case pid == k.state.Main && k.state.Status == nil: // an app that came from elsewhere, or from another keeper
-			s := exitStatus(status)
-			k.state.Status = &s
-			k.endMain()
-			go func() {
-				if err := k.save(); err != nil {
-					k.log.Error("saving state", "error", err)
-				}
-			}()
+			k.mainDue = true
+			go k.mainEnded(exitStatus(status))
 		}
 		k.mu.Unlock()
 	}

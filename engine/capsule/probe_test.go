@@ -21,7 +21,7 @@ type probe struct {
 	Umask                          int
 	Monotonic, Boottime            int64
 	Files                          []string // open descriptors
-	Loopback                       string // error
+	Loopback                       string   // error
 	Env                            []string
 	Ptrace, Memory, RootWrite      string // errors: what must not work
 	Descriptors, Kill              string

@@ -23,19 +23,24 @@ func (k *keeper) stop(grace time.Duration) error {
 			return err
 		}
 		for inside, host := range pids {
-			if inside == 1 {
-				continue
+			if inside != 1 {
+				unix.Kill(host, unix.SIGTERM) //nolint:errcheck // it may have ended
+				unix.Kill(host, unix.SIGCONT) //nolint:errcheck // a stopped job can end only when it goes on
 			}
-			unix.Kill(host, unix.SIGTERM) //nolint:errcheck // it may have ended
-			if tty && inside == main {
-				unix.Kill(host, unix.SIGHUP) //nolint:errcheck // shells do not heed SIGTERM
-			}
-			unix.Kill(host, unix.SIGCONT) //nolint:errcheck // a stopped job can end only when it goes on
 		}
-		select {
-		case <-k.dead:
-			return nil
-		case <-time.After(grace):
+		// Interactive shells heed only the end of their terminal.
+		hangup := time.After(min(grace/2, time.Second))
+		for end := time.After(grace); end != nil; {
+			select {
+			case <-k.dead:
+				return nil
+			case <-hangup:
+				if host, ok := pids[main]; ok && tty {
+					unix.Kill(host, unix.SIGHUP) //nolint:errcheck // it may have ended
+				}
+			case <-end:
+				end = nil
+			}
 		}
 	}
 	if err := unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
