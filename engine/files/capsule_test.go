@@ -112,7 +112,7 @@ func applyMount(root string, m Mount) error {
 	}
 	if m.Kind == MountSymlink {
 		os.MkdirAll(filepath.Dir(at), 0o755)
-		return os.Symlink(m.Sources[0], at)
+		return os.Symlink(string(m.Data), at)
 	}
 	if _, err := os.Lstat(at); err != nil {
 		if from != nil && !from.IsDir() {

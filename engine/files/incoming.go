@@ -18,21 +18,23 @@ import (
 type Incoming struct {
 	Layer *Layer
 
-	o      IncomingOptions
-	host   *view
-	dir    *folder
-	home   string // of this host's user: never shown to a foreign app
-	from   Host
-	begun  bool
-	atHome bool
-	base   []Entry // the ledger that came along; nil if the app comes from its origin
-	all    map[string]*Entry
-	where  map[string]string // inside path -> name below the layer's folder of what is carried
-	held   map[string]Hash   // content by name below the layer's folder
-	byHash map[Hash]string   // one such name for each content
-	need   *Need             // the last one answered
-	want   map[uint32]bool
-	local  map[string]string // of the last answer: inside path -> file of this host to copy, or ""
+	o       IncomingOptions
+	host    *view
+	dir     *folder
+	home    string // of this host's user: never shown to a foreign app
+	from    Host
+	homing  *Homecoming
+	begun   bool
+	atHome  bool
+	base    []Entry // the ledger that came along; nil if the app comes from its origin
+	private []string
+	all     map[string]*Entry
+	where   map[string]string // inside path -> name below the layer's folder of what is carried
+	held    map[string]Hash   // content by name below the layer's folder
+	byHash  map[Hash]string   // one such name for each content
+	need    *Need             // the last one answered
+	want    map[uint32]bool
+	local   map[string]string // of the last answer: inside path -> file of this host to copy, or ""
 }
 
 // IncomingOptions say where an arriving app's files go.
@@ -73,9 +75,14 @@ func (in *Incoming) Close() {
 	in.dir.Close()
 }
 
-// Discard undoes it all: the move did not come about.
+// Discard undoes it all, what was staged too: the move did not come about.
 func (in *Incoming) Discard() error {
-	in.Close()
+	defer in.Close()
+	if in.homing != nil {
+		if err := in.homing.Discard(); err != nil {
+			return err
+		}
+	}
 	return removeLayer(in.o.Dir)
 }
 
@@ -86,15 +93,38 @@ func (in *Incoming) AtHome() bool { return in.atHome }
 // Answer compares a need with this host. A first need is answered whole, a
 // delta on top of what came before.
 func (in *Incoming) Answer(ctx context.Context, n *Need) (*Answer, error) {
+	return in.answer(ctx, n, false)
+}
+
+// Update takes a delta without answering: everything of it that changed is
+// sent (Need.Everything), to save a round trip while the app is frozen. Receive
+// follows.
+func (in *Incoming) Update(ctx context.Context, n *Need) error {
+	a, err := in.answer(ctx, n, true)
+	if err != nil {
+		return err
+	}
+	for _, r := range a.Refused {
+		return fmt.Errorf("%s cannot be shown here: %s", r.Path, r.Why)
+	}
+	for _, p := range n.Gone { // a delta of nothing else has no stream
+		if err := in.drop(p); err != nil {
+			return fmt.Errorf("taking the app's files: %w", err)
+		}
+	}
+	return nil
+}
+
+func (in *Incoming) answer(ctx context.Context, n *Need, everything bool) (*Answer, error) {
 	if err := n.check(); err != nil {
 		return nil, err
 	}
-	if n.Delta != in.begun {
+	if n.Delta != in.begun || everything && !n.Delta {
 		return nil, errors.New("the list of needed files came out of turn")
 	}
 	in.begun, in.need = true, n
 	in.atHome = n.Origin.ID == in.o.Self.ID
-	in.from, in.base = n.From, n.Base
+	in.from, in.base, in.private = n.From, n.Base, n.Private
 	l := &in.Layer.Ledger
 	l.Origin, l.Home, l.HomeEnv, l.Private, l.Since, l.Whole, l.AtHome = n.Origin, n.Home, n.HomeEnv, n.Private, n.Since, n.Whole, in.atHome
 	if in.atHome {
@@ -117,6 +147,7 @@ func (in *Incoming) Answer(ctx context.Context, n *Need) (*Answer, error) {
 		case at == "":
 			if e.Kind == Regular {
 				a.Rebound++
+				in.want[uint32(i)] = everything && !e.Have
 			}
 			delete(in.where, e.Path)
 			continue
@@ -126,6 +157,10 @@ func (in *Incoming) Answer(ctx context.Context, n *Need) (*Answer, error) {
 			continue
 		}
 		a.Carried++
+		if everything && !e.Have {
+			in.want[uint32(i)] = true
+			continue
+		}
 		_, here := in.byHash[e.Hash]
 		switch {
 		case here:
@@ -273,6 +308,12 @@ func (in *Incoming) Receive(ctx context.Context, r io.Reader, note func(int64)) 
 		if in.o.MaxBytes > 0 && it.Size > in.o.MaxBytes-stats.Content {
 			return fail(fmt.Errorf("%s has grown to %d bytes, more than this host takes", e.Path, it.Size))
 		}
+		if in.where[e.Path] == "" { // of an Update: it came, and the host has the same
+			if _, _, err := s.content(nil, it.Size); err != nil {
+				return fail(err)
+			}
+			continue
+		}
 		temp := path.Join(tempDir, fmt.Sprint(it.Index))
 		sum, size, err := receiveFile(in.dir, s, it, temp)
 		if err != nil {
@@ -285,7 +326,10 @@ func (in *Incoming) Receive(ctx context.Context, r io.Reader, note func(int64)) 
 			return fail(err)
 		}
 	}
-	for i := range in.want {
+	for i, due := range in.want {
+		if !due {
+			continue
+		}
 		return fail(damaged("%s was asked for and did not come", n.Entries[i].Path))
 	}
 	for _, p := range n.Gone {
@@ -495,7 +539,7 @@ func (in *Incoming) modes() error {
 func (in *Incoming) Seal() error {
 	l := in.Layer
 	l.Ledger.Base = in.base
-	if in.base == nil && !in.atHome && in.from.ID == l.Ledger.Origin.ID {
+	if !in.atHome && in.from.ID == l.Ledger.Origin.ID {
 		for _, e := range in.all {
 			if e.Use&Document != 0 {
 				b := *e

@@ -77,11 +77,10 @@ func (l *Layer) save() error {
 }
 
 // End notes that the app has ended on this host, so that its files are
-// listed by List. A layer without documents is removed.
+// listed by List. A layer in which nothing was changed is removed.
 func (l *Layer) End(capsule, name string, when time.Time) error {
-	st, err := l.Status(nil)
-	if err == nil && len(st) == 0 {
-		return os.RemoveAll(l.dir)
+	if !holdsDocuments(l.dir) {
+		return removeLayer(l.dir)
 	}
 	l.Ledger.Ended, l.Ledger.Name, l.Ledger.Capsule = when.UnixNano(), name, capsule
 	return l.save()
@@ -115,10 +114,32 @@ func removeLayer(dir string) error {
 	return os.Remove(dir)
 }
 
+// holdsDocuments says whether a layer has anything in it that is not
+// elsewhere. In doubt it has.
+func holdsDocuments(dir string) bool {
+	if _, err := os.Lstat(filepath.Join(dir, ledgerFile)); err != nil {
+		return !errors.Is(err, os.ErrNotExist)
+	}
+	l, err := OpenLayer(dir)
+	if err != nil {
+		return true
+	}
+	list, err := l.Status(nil)
+	if err != nil {
+		return true
+	}
+	for _, f := range list {
+		if f.State != Unchanged {
+			return true
+		}
+	}
+	return false
+}
+
 // makeLayer makes an empty layer. One that lies there with a ledger, with
 // documents that were never fetched, is put aside, not removed.
 func makeLayer(dir string) (*Layer, error) {
-	if _, err := os.Stat(filepath.Join(dir, ledgerFile)); err == nil {
+	if holdsDocuments(dir) {
 		for n := 1; ; n++ {
 			aside := fmt.Sprintf("%s.%d", dir, n)
 			err := unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, aside, unix.RENAME_NOREPLACE)

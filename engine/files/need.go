@@ -51,6 +51,7 @@ type Entry struct {
 	Size   int64  `cbor:"6,keyasint,omitempty"` // of a Regular
 	Hash   Hash   `cbor:"7,keyasint"`           // of a Regular
 	Target string `cbor:"8,keyasint,omitempty"` // of a Symlink
+	Have   bool   `cbor:"9,keyasint,omitempty"` // in a delta: the bytes are the same as before
 }
 
 // Perm is the entry's mode as Go has it.
@@ -83,6 +84,19 @@ func (n *Need) Bytes() (sum int64) {
 		sum += n.Entries[i].Size
 	}
 	return sum
+}
+
+// Everything answers a delta without asking: every file whose bytes have
+// changed is to be sent.
+func (n *Need) Everything() *Answer {
+	a := &Answer{}
+	for i := range n.Entries {
+		if e := &n.Entries[i]; e.Kind == Regular && !e.Have {
+			a.Want = append(a.Want, uint32(i))
+			a.Bytes += e.Size
+		}
+	}
+	return a
 }
 
 // Answer is what the destination makes of a Need.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"sort"
 	"strconv"
 	"strings"
@@ -20,19 +21,27 @@ import (
 // is a path inside. A target that is missing is made, with its parents; the
 // order of steps sees to it that this happens only on the capsule's own
 // tmpfs, never on the host.
+// Its fields are those of a mount of package capsule, which carries them out.
 type Mount struct {
 	Kind     string   // one of the Mount* kinds
 	Target   string   // inside, canonical
 	Sources  []string // see the kinds
+	Upper    string   // not used here
+	Work     string   // not used here
+	Data     []byte   // where a symbolic link points
+	Mode     uint32   // not used here
 	ReadOnly bool
 }
+
+// SamePlan says whether two plans show the same.
+func SamePlan(a, b []Mount) bool { return reflect.DeepEqual(a, b) }
 
 const (
 	MountBind    = "bind"    // Sources[0], a file or a directory with what is mounted below it
 	MountOverlay = "overlay" // Sources, the first on top, without an upper directory; always read-only (see OverlayOptions)
 	MountTmpfs   = "tmpfs"   // an empty directory
 	MountDir     = "dir"     // make the directory; nothing is mounted
-	MountSymlink = "symlink" // make a symbolic link to Sources[0]; nothing is mounted
+	MountSymlink = "symlink" // make a symbolic link to what Data says; nothing is mounted
 )
 
 // OverlayOptions are the mount options of an overlay, as an ordinary user in
@@ -91,7 +100,11 @@ func (l *Layer) Plan(hostHome string) ([]Mount, error) {
 }
 
 func (p *planner) add(kind, target string, readOnly bool, sources ...string) {
-	p.mounts = append(p.mounts, Mount{kind, target, sources, readOnly})
+	p.mounts = append(p.mounts, Mount{Kind: kind, Target: target, Sources: sources, ReadOnly: readOnly})
+}
+
+func (p *planner) link(at, target string) {
+	p.mounts = append(p.mounts, Mount{Kind: MountSymlink, Target: at, Data: []byte(target)})
 }
 
 // source is a path below the layer's folder, as the host has it.
@@ -201,7 +214,7 @@ func (p *planner) documents() (private, single []Mount, err error) {
 		if err := p.target(pl, true); err != nil {
 			return nil, nil, err
 		}
-		private = append(private, Mount{MountBind, pl.path, []string{p.source(docsDir, d)}, false})
+		private = append(private, Mount{Kind: MountBind, Target: pl.path, Sources: []string{p.source(docsDir, d)}})
 		if d == led.Home && led.HomeEnv != "" {
 			alias, err := p.at(led.HomeEnv)
 			if err != nil {
@@ -211,7 +224,7 @@ func (p *planner) documents() (private, single []Mount, err error) {
 				if err := p.target(alias, true); err != nil {
 					return nil, nil, err
 				}
-				private = append(private, Mount{MountBind, alias.path, []string{p.source(docsDir, d)}, false})
+				private = append(private, Mount{Kind: MountBind, Target: alias.path, Sources: []string{p.source(docsDir, d)}})
 			}
 		}
 	}
@@ -233,7 +246,7 @@ func (p *planner) documents() (private, single []Mount, err error) {
 		if err := p.target(pl, false); err != nil {
 			return false, err
 		}
-		single = append(single, Mount{MountBind, pl.path, []string{p.source(docsDir, inside)}, false})
+		single = append(single, Mount{Kind: MountBind, Target: pl.path, Sources: []string{p.source(docsDir, inside)}})
 		return false, nil
 	})
 	return private, single, err
@@ -302,7 +315,7 @@ func (p *planner) show(d string, onHost bool, points []string) error {
 			if err != nil {
 				return err
 			}
-			p.add(MountSymlink, d, false, target)
+			p.link(d, target)
 			return nil
 		}
 		carried = append(carried, p.source(part, d))
@@ -361,7 +374,7 @@ func (p *planner) farm(d string, points []string) error {
 		if de.Type()&os.ModeSymlink == 0 {
 			p.add(MountBind, at, false, at)
 		} else if target, err := os.Readlink(at); err == nil {
-			p.add(MountSymlink, at, false, target)
+			p.link(at, target)
 		}
 	}
 	return nil
@@ -376,8 +389,11 @@ func mountsBelow(points []string, dir string) bool {
 	return false
 }
 
-// mountPoints lists where something is mounted, as this process sees it.
-func mountPoints() ([]string, error) {
+// mountPoints is readMountPoints; tests put another list in its place.
+var mountPoints = readMountPoints
+
+// readMountPoints lists where something is mounted, as this process sees it.
+func readMountPoints() ([]string, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err

@@ -64,7 +64,6 @@ type known struct {
 	at    folderName // where its bytes are read
 	id    identity
 	fresh bool // its times cannot be trusted to show every change
-	sent  bool // the destination has the bytes of the entry as it is in need
 }
 
 // folderName says by which tree a file is read.
@@ -93,7 +92,7 @@ func (src *Source) Recheck(ctx context.Context, s Survey) (*Need, error) {
 	if src.need == nil {
 		return nil, errors.New("Recheck before Need")
 	}
-	old, oldState := src.need, src.state
+	old := src.need
 	n, state, err := src.survey(ctx, s)
 	if err != nil {
 		return nil, err
@@ -109,11 +108,9 @@ func (src *Source) Recheck(ctx context.Context, s Survey) (*Need, error) {
 		was := before[e.Path]
 		delete(before, e.Path)
 		if was != nil && *was == e {
-			if o := oldState[e.Path]; o != nil {
-				state[e.Path].sent = o.sent
-			}
 			continue
 		}
+		e.Have = was != nil && was.sameContent(&e) && was.Use&Document == e.Use&Document
 		delta.Entries = append(delta.Entries, e)
 	}
 	for p := range before {
@@ -359,6 +356,9 @@ func (c *collector) layer(l *Layer) error {
 			if part.use == 0 && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 				return true, nil // parents of carried system files
 			}
+			if st.Mode&unix.S_IFMT == unix.S_IFDIR && underAny(p, c.priv) == "" {
+				return true, nil // parents of private directories
+			}
 			e := c.add(p, &st, part.use, folderName{layer: true, rel: r})
 			if e != nil && e.Kind == Symlink {
 				target, err := d.readlink(r)
@@ -528,6 +528,10 @@ func (c *collector) open(at folderName) (*os.File, unix.Stat_t, error) {
 	defer d.Close()
 	return d.openRegular(at.rel)
 }
+
+// Needed is the last survey: what Need gave, with what Send and Recheck found
+// since.
+func (src *Source) Needed() *Need { return src.need }
 
 // entry finds an entry of the last survey.
 func (src *Source) entry(p string) *Entry {

@@ -139,7 +139,7 @@ func SendTree(ctx context.Context, w io.Writer, dir string, opt TreeOptions) (Tr
 }
 
 // ReceiveTree makes what SendTree sent below the directory dir, which exists.
-// maxBytes bounds the content. What is there already by the same name is
+// maxBytes bounds the content, unless it is 0. What is there already by the same name is
 // replaced. After an error the tree is incomplete, but every file in it is
 // whole; the caller drops it.
 func ReceiveTree(ctx context.Context, r io.Reader, dir string, maxBytes int64, note func(int64)) (Stats, error) {
@@ -155,6 +155,9 @@ func ReceiveTree(ctx context.Context, r io.Reader, dir string, maxBytes int64, n
 	s, err := newReceiver(r, note)
 	if err != nil {
 		return fail(err)
+	}
+	if maxBytes == 0 {
+		maxBytes = 1 << 62
 	}
 	var dirs []*item
 	for {
