@@ -20,10 +20,11 @@ func ending(runs, size uint64) []byte {
 	return record(run{kind: end, addr: runs}, binary.LittleEndian.AppendUint64(nil, size))
 }
 
+var buf, room = make([]byte, MaxRun), make([]byte, MaxRun)
+
 // readAll takes a stream apart as Receive does, without a place.
 func readAll(r io.Reader) (runs int, err error) {
 	d := reader{r: r}
-	buf, room := make([]byte, MaxRun), make([]byte, MaxRun)
 	for {
 		next, payload, err := d.next(buf)
 		if err == io.EOF {
