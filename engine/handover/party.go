@@ -228,6 +228,14 @@ func (p *party) receiveStream(kind StreamKind, idle time.Duration, what string, 
 	defer context.AfterFunc(ctx, func() { r.Close() })()
 	cr := &countingReader{r: r, touch: touch}
 	err = drain(ctx, cr, func(done, total uint64) { touch() })
+	if err == nil {
+		// To the very end, so that the other side's Close finds a reader.
+		if n, rest := io.Copy(io.Discard, cr); rest != nil {
+			err = rest
+		} else if n > 0 {
+			err = fmt.Errorf("%d bytes too many came", n)
+		}
+	}
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

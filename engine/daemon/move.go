@@ -1,0 +1,152 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	"hither/engine/capsule"
+	"hither/engine/control"
+	"hither/engine/files"
+	"hither/engine/handover"
+	"hither/engine/move"
+	"hither/engine/paths"
+	"hither/transport"
+)
+
+// engine makes the two sides of a move: package move does the work, this adds
+// what the daemon wants to know of it.
+type engine struct {
+	d   *Daemon
+	env move.Env
+}
+
+// cacheBudget bounds the files kept for apps that come back.
+const cacheBudget = 2 << 30
+
+func newEngine(d *Daemon, data string) (*engine, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, fmt.Errorf("finding your home folder: %w", err)
+	}
+	cache, err := files.OpenCache(filepath.Join(data, "cache"), cacheBudget)
+	if err != nil {
+		return nil, err
+	}
+	return &engine{d, move.Env{
+		Self:   files.Host{ID: string(d.identity.ID()), Name: d.name},
+		Home:   home,
+		Hasher: files.NewHasher(filepath.Join(data, "hashes")),
+		Cache:  cache,
+		LayerDir: func(id string) string {
+			dir, err := layerDir(id)
+			if err != nil {
+				log.Printf("%v", err)
+				return filepath.Join(data, "nowhere", id)
+			}
+			return dir
+		},
+		Arrived: func(c *capsule.Capsule) {
+			d.departed.remove(c.ID)
+			d.events.tell(control.Event{Event: "apps", App: c.Spec().Name})
+		},
+	}}, nil
+}
+
+// source is the leaving side: when its copy here has ended, where it went is
+// written down.
+type source struct {
+	handover.Source
+	d   *Daemon
+	dep departure
+	id  string
+}
+
+func (e *engine) source(c *capsule.Capsule, peer transport.ID, peerName string) handover.Source {
+	return &source{move.NewSource(e.env, c, peerName), e.d,
+		departure{Name: c.Spec().Name, Peer: string(peer), Host: peerName}, c.ID}
+}
+
+func (s *source) Release() error {
+	if err := s.Source.Release(); err != nil {
+		return err
+	}
+	s.d.departed.add(s.id, s.dep)
+	s.d.events.tell(control.Event{Event: "apps", App: s.dep.Name, Peer: s.dep.Host, State: "gone"})
+	return nil
+}
+
+// acceptor is what this host does when a peer begins something.
+type acceptor struct{ d *Daemon }
+
+var _ handover.Acceptor = acceptor{}
+
+func (a acceptor) PeerName(id string) string {
+	if p, err := a.d.trust.Get(transport.ID(id)); err == nil {
+		return p.Name
+	}
+	return transport.ID(id).Short()
+}
+
+func (a acceptor) Destination(peer string, offer *handover.Offer) (handover.Destination, error) {
+	if !paths.ValidID(offer.App) {
+		return nil, errors.New("the offer's app has an id that is none")
+	}
+	if _, err := capsule.Open(offer.App); err == nil {
+		return nil, fmt.Errorf("%s is here already", offer.Name)
+	}
+	return move.NewDestination(a.d.engine.env), nil
+}
+
+func (a acceptor) Source(peer, app string) (handover.Source, error) {
+	found, err := a.d.find(app)
+	if err != nil {
+		return nil, err
+	}
+	if found.capsule == nil {
+		return nil, fmt.Errorf("%s is not on %s", app, a.d.name)
+	}
+	return a.d.engine.source(found.capsule, transport.ID(peer), a.PeerName(peer)), nil
+}
+
+func (a acceptor) Watch(peer string, offer *handover.Offer, app string) (func(handover.Progress), func(*handover.Result)) {
+	if offer != nil {
+		app = offer.Name
+	}
+	name := a.PeerName(peer)
+	return func(p handover.Progress) {
+			a.d.events.tell(control.Event{Event: "progress", App: app, Peer: name, Progress: &p})
+		}, func(r *handover.Result) {
+			log.Printf("move of %s, begun by %s: %s %s", app, name, r.Outcome, r.Reason)
+			a.d.events.tell(control.Event{Event: "result", App: app, Peer: name, Result: r})
+		}
+}
+
+// send moves an app of this host to a peer; with check it only asks.
+func (d *Daemon) send(ctx context.Context, c *capsule.Capsule, peer transport.Peer, check bool, progress func(handover.Progress)) *handover.Result {
+	l, err := d.dial(ctx, peer)
+	if err != nil {
+		return &handover.Result{App: c.Spec().Name, From: d.name, To: peer.Name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
+	}
+	return d.moves.Send(ctx, l, d.engine.source(c, peer.ID, peer.Name), handover.SendOptions{PeerName: peer.Name, Check: check, Progress: progress})
+}
+
+// bring moves an app of a peer to this host.
+func (d *Daemon) bring(ctx context.Context, peer transport.Peer, app string, check bool, progress func(handover.Progress)) *handover.Result {
+	l, err := d.dial(ctx, peer)
+	if err != nil {
+		return &handover.Result{App: app, From: peer.Name, To: d.name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
+	}
+	return d.moves.Bring(ctx, l, app, acceptor{d}, handover.SendOptions{PeerName: peer.Name, Check: check, Progress: progress})
+}
+
+// cause is why something under ctx failed.
+func cause(ctx context.Context, err error) string {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err.Error()
+}

@@ -1,0 +1,227 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"slices"
+	"sync"
+	"time"
+
+	"hither/discovery"
+	"hither/engine/control"
+	"hither/engine/handover"
+	"hither/transport"
+)
+
+const maxApps = 4 << 20 // bytes of a peer's list of apps
+
+// acceptPeers serves what peers begin: one conversation each connection.
+func (d *Daemon) acceptPeers() {
+	for {
+		c, err := d.endpoint.Accept(d.ctx)
+		if err != nil {
+			return
+		}
+		if d.book != nil {
+			d.book.Seen(c)
+		}
+		d.work.Go(func() {
+			if err := d.converse(c); err != nil && d.ctx.Err() == nil && c.Err() == nil {
+				log.Printf("serving %s: %v", c.Peer().Name, err)
+			}
+			c.Close("the conversation is over")
+		})
+	}
+}
+
+func (d *Daemon) converse(c *transport.Conn) error {
+	// A connection without a stream is one that only pings.
+	s, err := c.AcceptStream(d.ctx)
+	if err != nil {
+		return nil
+	}
+	first, err := s.Receive(handover.MaxFrame + 16)
+	if err != nil {
+		return err
+	}
+	switch first.Type {
+	case frameList:
+		b, err := json.Marshal(control.Apps{Apps: d.here()})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(s.Frames.Send(frameApps, b), s.Close()); err != nil {
+			return err
+		}
+		select { // until it is read
+		case <-c.Done():
+		case <-time.After(2 * time.Second):
+		}
+		return nil
+	case frameMove:
+		l := &link{conn: c, control: s, came: map[handover.StreamKind]*transport.Stream{}}
+		if err := first.Decode(&l.first); err != nil {
+			return err
+		}
+		return d.moves.Accept(d.ctx, l, acceptor{d})
+	}
+	return fmt.Errorf("it begins with a frame of type %d; it may run another version of hither", first.Type)
+}
+
+// dial opens a link to a peer, for one conversation.
+func (d *Daemon) dial(ctx context.Context, peer transport.Peer) (*link, error) {
+	c, err := d.connect(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	return newLink(ctx, c)
+}
+
+func (d *Daemon) connect(ctx context.Context, peer transport.Peer) (*transport.Conn, error) {
+	if d.endpoint == nil {
+		return nil, fmt.Errorf("this host has no socket for peers: %w", d.why)
+	}
+	if d.book != nil {
+		return d.book.Dial(ctx, string(peer.ID))
+	}
+	return d.endpoint.Dial(ctx, peer)
+}
+
+// peerApps asks a peer for its apps.
+func (d *Daemon) peerApps(ctx context.Context, peer transport.Peer) (*control.Apps, error) {
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	c, err := d.connect(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close("thank you")
+	s, err := c.OpenStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, s.Cancel)()
+	if err := s.Frames.Send(frameList, struct{}{}); err != nil {
+		return nil, err
+	}
+	var b []byte
+	if err := s.ReceiveInto(frameApps, &b, maxApps); err != nil {
+		return nil, fmt.Errorf("asking %s for its apps: %w", peer.Name, err)
+	}
+	apps := new(control.Apps)
+	if err := json.Unmarshal(b, apps); err != nil {
+		return nil, fmt.Errorf("reading the apps of %s: %w", peer.Name, err)
+	}
+	return apps, nil
+}
+
+// resolveAll settles undecided moves: at once when a peer comes or a move has
+// become undecided, and now and then as long as there are any.
+func (d *Daemon) resolveAll() {
+	pause := time.Second
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-d.resolve:
+			pause = time.Second
+		case <-timer.C:
+		}
+		left := 0
+		var peers []string
+		for _, p := range d.moves.Pending() {
+			if !slices.Contains(peers, p.Peer) && len(d.moves.Unsettled(p.Peer)) > 0 {
+				peers = append(peers, p.Peer)
+			}
+		}
+		var all sync.WaitGroup
+		for _, id := range peers {
+			left++
+			all.Go(func() { d.settleWith(id) })
+		}
+		all.Wait()
+		timer.Stop()
+		if left > 0 {
+			timer.Reset(pause)
+			pause = min(2*pause, 30*time.Second)
+		}
+	}
+}
+
+func (d *Daemon) settleWith(id string) {
+	peer, err := d.trust.Get(transport.ID(id))
+	if err != nil {
+		return // it was unpaired: a person may claim
+	}
+	for _, move := range d.moves.Unsettled(id) {
+		ctx, stop := context.WithTimeout(d.ctx, 15*time.Second)
+		l, err := d.dial(ctx, peer)
+		if err == nil {
+			err = d.moves.Resolve(ctx, l, move)
+		}
+		stop()
+		if err != nil {
+			d.events.tell(control.Event{Event: "undecided", Peer: peer.Name, Text: err.Error()})
+			return
+		}
+		log.Printf("move %s with %s is settled", move, peer.Name)
+		d.events.tell(control.Event{Event: "apps"})
+	}
+}
+
+// peers lists the paired hosts.
+func (d *Daemon) peers(ctx context.Context, ping bool) ([]control.Peer, error) {
+	trusted, err := d.trust.List()
+	if err != nil {
+		return nil, err
+	}
+	known := map[transport.ID]discovery.Peer{}
+	if d.book != nil {
+		for _, p := range d.book.Peers() {
+			known[p.ID] = p
+		}
+	}
+	list := make([]control.Peer, len(trusted))
+	var all sync.WaitGroup
+	for i, p := range trusted {
+		out := control.Peer{ID: string(p.ID), Name: p.Name, Addresses: p.Addresses, State: "unknown"}
+		if k, ok := known[p.ID]; ok && k.Paired {
+			out.Addresses, out.RTT, out.Version, out.Reason = k.Addresses, k.RTT, k.Version, k.Problem
+			out.State = "down"
+			if k.Online {
+				out.State = "up"
+			}
+		}
+		if out.Addresses == nil {
+			out.Addresses = []string{}
+		}
+		list[i] = out
+		if ping && out.State != "up" && d.endpoint != nil {
+			all.Go(func() { d.ping(ctx, p, &list[i]) })
+		}
+	}
+	all.Wait()
+	return list, nil
+}
+
+func (d *Daemon) ping(ctx context.Context, p transport.Peer, out *control.Peer) {
+	ctx, stop := context.WithTimeout(ctx, 3*time.Second)
+	defer stop()
+	if d.book != nil {
+		if t, err := d.book.Target(string(p.ID)); err == nil {
+			p = t
+		}
+	}
+	rtt, hello, err := d.endpoint.Ping(ctx, p)
+	if err != nil {
+		out.State, out.Reason = "down", err.Error()
+		return
+	}
+	out.State, out.Reason, out.Version = "up", "", hello.Version
+	out.RTT = float64(rtt.Microseconds()) / 1000
+}
