@@ -13,6 +13,7 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/checkpoint"
+	"hither/engine/files"
 	"hither/engine/handle"
 	"hither/engine/image"
 	"hither/engine/memory"
@@ -114,6 +115,13 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 		w.CloseWithError(err)
 		sent <- err
 	}()
+	tr, tw := io.Pipe()
+	go func() {
+		_, _, err := files.SendTree(ctx, tw, fmt.Sprintf("/proc/%d/root/tmp", from.InitPid()), files.TreeOptions{})
+		tw.CloseWithError(err)
+	}()
+	_, err = files.ReceiveTree(ctx, tr, fmt.Sprintf("/proc/%d/root/tmp", to.InitPid()), 0, nil)
+	must("carrying /tmp", err)
 	var b *restore.Builder
 	var totals memory.Totals
 	must("restoring", dst.Do(func() (err error) {

@@ -336,6 +336,18 @@ func (b *Builder) elapsed() time.Duration {
 	return max(0, time.Duration(ts.Nano())+offset-time.Duration(b.app.Clocks.Monotonic))
 }
 
+// ClockBehind is by how much the capsule's clock has yet to reach the moment
+// of the freeze.
+func (b *Builder) ClockBehind() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	offset, err := monotonicOffset(b.init.Pid)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(b.app.Clocks.Monotonic) - time.Duration(ts.Nano()) - offset
+}
+
 func monotonicOffset(pid int) (time.Duration, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
 	if err != nil {

@@ -1,0 +1,66 @@
+package restore_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hither/engine/capsule"
+)
+
+// TestProbes moves programs that hold one kind of handle each and judge for
+// themselves whether they still have what they had.
+func TestProbes(t *testing.T) {
+	probes, err := filepath.Glob("../handle/testdata/probe_*.py")
+	if err != nil || len(probes) == 0 {
+		t.Fatal("no probes: ", err)
+	}
+	for _, probe := range probes {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(probe), "probe_"), ".py")
+		t.Run(name, func(t *testing.T) {
+			ctx := house(t)
+			path, err := filepath.Abs(probe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// In the capsule's own /tmp, which goes along.
+			a := start(t, ctx, "/usr/bin/python3", path, "both", "/tmp/go", "/tmp/out")
+			inside := func(c *capsule.Capsule, name string) string {
+				return fmt.Sprintf("/proc/%d/root/tmp/%s", c.InitPid(), name)
+			}
+			for a.out = inside(a.c, "out"); ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(a.out); err == nil {
+					break
+				}
+			}
+			a.await(t, "READY")
+			c := a.c
+			for range 3 {
+				c = clone(t, ctx, c)
+			}
+			a.out = inside(c, "out")
+			out, err := os.Open(a.out) // it outlives the capsule
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			if err := os.WriteFile(inside(c, "go"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Wait(ctx); err != nil {
+				t.Error(err)
+			}
+			said, err := io.ReadAll(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(said), "\nOK\n") {
+				t.Errorf("%s", said)
+			}
+		})
+	}
+}
