@@ -248,14 +248,15 @@ func (f *Frozen) Thaw() error {
 	return errors.Join(errs...)
 }
 
-// resume has an interrupted call go on that the kernel would end with EINTR.
+// resume has an interrupted call go on that the kernel would end with EINTR, or
+// begin anew with its whole time-out.
 // The kernel takes up all others by itself.
 func resume(th *tracee.Thread, r image.Restart) error {
 	if th.Gone() {
 		return nil
 	}
 	regs := th.Regs()
-	if int64(regs.Rax) != -int64(unix.EINTR) || int64(regs.Orig_rax) < 0 {
+	if rax := int64(regs.Rax); rax != -int64(unix.EINTR) && rax != restartNoHand || int64(regs.Orig_rax) < 0 {
 		return nil
 	}
 	regs.Rax, regs.Rip, regs.Orig_rax = r.Nr, regs.Rip-2, ^uint64(0)

@@ -24,7 +24,8 @@ const (
 )
 
 // neverRestarted end with EINTR when a stop of the process interrupts them,
-// whether or not there was a signal (signal(7)).
+// whether or not there was a signal (signal(7)). Package tracee makes restartNoHand
+// of that, so that the kernel starts them anew, with their whole time-out.
 var neverRestarted = map[uint64]bool{
 	unix.SYS_EPOLL_WAIT: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true,
 	unix.SYS_RT_SIGTIMEDWAIT: true,
@@ -41,7 +42,7 @@ func interrupted(regs *unix.PtraceRegs, peek func(addr uint64, n int) ([]byte, e
 	}
 	switch {
 	case result == restartBlock:
-	case result == -int64(unix.EINTR) && neverRestarted[nr] && !deliverable:
+	case (result == -int64(unix.EINTR) || result == restartNoHand) && neverRestarted[nr] && !deliverable:
 	default:
 		return nil, nil
 	}
