@@ -86,10 +86,11 @@ type capturer struct {
 	problems Refused
 	inner    map[int]int // host pid -> pid inside
 
-	diag  *unixDiag
-	terms map[int]*desc // masters by index
-	pipes map[pipeKey]*pipeState
-	locks map[image.Lock]bool // of processes, by owner, description and range
+	diag   *unixDiag
+	buffer []byte        // for what waits in sockets
+	terms  map[int]*desc // masters by index
+	pipes  map[pipeKey]*pipeState
+	locks  map[image.Lock]bool // of processes, by owner, description and range
 }
 
 // Capture records every descriptor of stopped processes. The error is Refused
@@ -109,9 +110,6 @@ func Capture(in Input) (*Captured, error) {
 		if !keep[d.fd] {
 			unix.Close(d.fd)
 		}
-	}
-	if c.diag != nil {
-		c.diag.close()
 	}
 	if err == nil && len(c.problems) > 0 {
 		err = c.problems

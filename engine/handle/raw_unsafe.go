@@ -142,8 +142,8 @@ func recvmsg(fd int, data, control []byte, flags int) (message, error) {
 	return m, nil
 }
 
-// sendmsg sends once, never blocking.
-func sendmsg(fd int, data, control []byte) (int, error) {
+// sendmsg sends once, never blocking; to may be nil.
+func sendmsg(fd int, data, control, to []byte) (int, error) {
 	iov := unix.Iovec{}
 	if len(data) > 0 {
 		iov.Base, iov.Len = &data[0], uint64(len(data))
@@ -151,6 +151,9 @@ func sendmsg(fd int, data, control []byte) (int, error) {
 	hdr := unix.Msghdr{Iov: &iov, Iovlen: 1}
 	if len(control) > 0 {
 		hdr.Control, hdr.Controllen = &control[0], uint64(len(control))
+	}
+	if len(to) > 0 {
+		hdr.Name, hdr.Namelen = &to[0], uint32(len(to))
 	}
 	n, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdr)),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)

@@ -42,8 +42,11 @@ type binder struct {
 	hungMasters []int
 	temps       []int // to be closed at the end
 
-	pidfd int
-	dups  map[int]int // their duplicates here
+	pidfd  int
+	dups   map[int]int // their duplicates here
+	locals []int       // other descriptors of this process, to be closed at the end
+
+	unix unixWork
 }
 
 type fileSlot struct {
@@ -122,6 +125,9 @@ func extra(k *kind, b *binder) int {
 
 func (b *binder) done() {
 	for _, fd := range b.dups {
+		unix.Close(fd)
+	}
+	for _, fd := range b.locals {
 		unix.Close(fd)
 	}
 	if b.pidfd >= 0 {
