@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -34,7 +35,9 @@ func benchBulk(b *testing.B, conns int, total int64, write int) {
 		outs, ins = append(outs, out), append(ins, in)
 	}
 	b.SetBytes(total)
+	begin, rounds := cpuTime(), 0
 	for b.Loop() {
+		rounds++
 		failed := make(chan error, 2*conns)
 		for i := range conns {
 			go func() {
@@ -69,12 +72,23 @@ func benchBulk(b *testing.B, conns int, total int64, write int) {
 		}
 	}
 	b.StopTimer()
+	b.ReportMetric((cpuTime()-begin).Seconds()*1e9/float64(total)/float64(rounds), "cpu-s/GB") // of both ends
 	var lost, sent uint64
 	for _, c := range outs {
 		lost += c.Stats().Dropped
 		sent += c.Stats().PacketsSent
 	}
 	b.ReportMetric(100*float64(lost)/float64(sent), "%lost")
+}
+
+// cpuTime is what this process has used; unlike MB/s it hardly depends on what
+// else the machine does.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 var make1M = make([]byte, 1<<20)
