@@ -15,7 +15,13 @@ import (
 // TestProbes moves programs that hold one kind of handle each and judge for
 // themselves whether they still have what they had.
 func TestProbes(t *testing.T) {
-	probes, err := filepath.Glob("../handle/testdata/probe_*.py")
+	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
+	lib, err := filepath.Abs("../handle/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PYTHONPATH", lib)
+	probes, err := filepath.Glob("../*/testdata/probe_*.py")
 	if err != nil || len(probes) == 0 {
 		t.Fatal("no probes: ", err)
 	}
