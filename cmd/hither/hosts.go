@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"hither/engine/control"
+	"hither/engine/daemon"
+)
+
+func peersCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "peers", Short: "List the hosts that are paired with this one",
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: withClient("listing peers", func(c *cobra.Command, client *control.Client, _ []string) error {
+			list, err := client.Peers(c.Context(), true)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(list)
+			}
+			rows := [][]string{{"NAME", "STATE", "AWAY", "ID", "ADDRESSES"}}
+			for _, p := range list.Peers {
+				away := "-"
+				if p.RTT > 0 {
+					away = fmt.Sprintf("%.1f ms", p.RTT)
+				}
+				rows = append(rows, []string{p.Name, p.State, away, p.ID[:min(8, len(p.ID))], strings.Join(p.Addresses, " ")})
+			}
+			return table(rows)
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func pairCommand() *cobra.Command {
+	var export bool
+	var remove, name string
+	c := &cobra.Command{
+		Use: "pair [CARD | -]", Short: "Pair this host with another one",
+		Long: `Pair this host with another one, so that apps can move between them. Each of the two
+needs the other's card: a line of text that holds no secret, but that must really come
+from that host. To take an app is to run it with your rights, so pair with hosts that
+you trust.`,
+		Example: `  hither pair --export                              print this host's card
+  ssh laptop hither pair --export | hither pair -   take the laptop's
+  hither pair --export | ssh laptop hither pair -   ... and give it ours
+  hither pair --remove laptop`,
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: withClient("pairing", func(c *cobra.Command, client *control.Client, args []string) error {
+			switch {
+			case export && len(args) == 0 && remove == "":
+				card, err := client.Card(c.Context())
+				if err == nil {
+					fmt.Println(card.Card)
+				}
+				return err
+			case remove != "" && len(args) == 0 && !export:
+				return client.Unpair(c.Context(), remove)
+			case len(args) == 1 && !export && remove == "":
+				card := args[0]
+				if card == "-" {
+					b, err := io.ReadAll(io.LimitReader(os.Stdin, 1<<16))
+					if err != nil {
+						return failed("reading the card", err)
+					}
+					card = string(b)
+				}
+				p, err := client.Pair(c.Context(), control.PeerRequest{Card: card, Name: name})
+				if err == nil {
+					fmt.Printf("paired with %s (%s)\n", p.Name, p.ID[:min(8, len(p.ID))])
+				}
+				return err
+			}
+			return misuse(c, errors.New("give a card, or - to read one, or --export, or --remove PEER"))
+		}),
+	}
+	c.Flags().BoolVar(&export, "export", false, "print this host's card")
+	c.Flags().StringVar(&remove, "remove", "", "be paired with this `PEER` no more")
+	c.Flags().StringVar(&name, "name", "", "what to call the other host here")
+	_ = c.RegisterFlagCompletionFunc("remove", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { return ask(peerNames) })
+	return c
+}
+
+func doctorCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "doctor", Short: "Say what works on this host, and how to mend the rest",
+		Long: "Try what hither needs of this host and its kernel. It exits with 0 if apps can run and move.",
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: withClient("looking at this host", func(c *cobra.Command, client *control.Client, _ []string) error {
+			d, err := client.Doctor(c.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				if err := printJSON(d); err != nil {
+					return err
+				}
+			} else {
+				for _, p := range d.Probes {
+					mark := "ok  "
+					if !p.OK {
+						mark = "no  "
+						if p.Need {
+							mark = "NO  "
+						}
+					}
+					line := mark + p.Name
+					if p.Detail != "" {
+						line += ": " + p.Detail
+					}
+					fmt.Println(line)
+					if !p.OK && p.Cure != "" {
+						fmt.Println("      hint: " + p.Cure)
+					}
+				}
+				for _, m := range d.Moves {
+					fmt.Println("move  " + m)
+				}
+			}
+			if !d.OK {
+				return exit(exitFailed)
+			}
+			return nil
+		}),
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func daemonCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "daemon", Short: "Run the daemon (it starts by itself)",
+		Long: `Run the daemon in the foreground: it receives and sends apps, and answers the other
+commands. It starts by itself when a command needs it, so this is for services and for
+looking at its log. To end it, or to restart it, harms no app.
+
+Environment:
+  HITHER_LISTEN   UDP address for peers, such as :44843 or 192.0.2.1:5000
+  HITHER_HOLD     states of a move to stand still in, for tests`,
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(c *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGHUP)
+			err := daemon.Run(c.Context(), daemon.Options{Version: version, Commit: commit,
+				Listen: os.Getenv("HITHER_LISTEN"), Hold: os.Getenv("HITHER_HOLD")})
+			if errors.Is(err, daemon.ErrRuns) {
+				say("%v", err)
+				return nil
+			}
+			return failed("running the daemon", err)
+		},
+	}
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"hither/engine/capsule"
+	"hither/engine/control"
+	"hither/engine/paths"
+	"hither/engine/terminal"
+	"hither/transport"
+)
+
+func runCommand() *cobra.Command {
+	var detached bool
+	var name, keys string
+	c := &cobra.Command{
+		Use:   "run [-d] [--name NAME] COMMAND [ARG ...]",
+		Short: "Start an app that can move",
+		Long: `Start a command in a capsule: an environment of its own that can move to another
+machine while the command runs. In a terminal it looks and feels as without hither,
+and ends with the command's exit status.
+
+With stdin and stdout in a terminal the app gets a terminal that moves with it. Files
+and pipes are passed to the app as they are.`,
+		Example: `  hither run vim notes.txt
+  hither run -d --name clock python3 clock.py
+  hither run --detach-keys ctrl-a,d bash`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return own(runApp(c.Context(), capsule.Spec{Name: name, Argv: args, Detached: detached}, keys))
+		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+	}
+	c.Flags().SetInterspersed(false)
+	c.Flags().BoolVarP(&detached, "detach", "d", false, "do not attach: start it, and return")
+	c.Flags().StringVar(&name, "name", "", "what to call it (default: the command's name)")
+	c.Flags().StringVar(&keys, "detach-keys", "", "keys that leave it running (default ctrl-\\,ctrl-\\)")
+	return c
+}
+
+// own gives errors of hither itself the exit code 125, as env and docker do.
+func own(err error) error {
+	var f *failure
+	var e exit
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	var x *capsule.ExecError
+	if errors.As(err, &x) {
+		return &failure{err: errors.New(x.Text), code: x.Code}
+	}
+	if errors.As(err, &f) && f.code != 0 {
+		return err
+	}
+	return &failure{err: err, code: exitOwn}
+}
+
+func runApp(ctx context.Context, spec capsule.Spec, keys string) error {
+	var err error
+	if spec.Dir, err = os.Getwd(); err != nil {
+		return failed("finding the current folder", err)
+	}
+	spec.Env = os.Environ()
+	spec.Umask = unix.Umask(0)
+	unix.Umask(spec.Umask)
+	if spec.Name, err = freeName(spec.Name, spec.Argv); err != nil {
+		return err
+	}
+	if data, err := paths.Data(); err == nil {
+		if id, err := transport.LoadIdentity(data); err == nil {
+			host, _ := os.Hostname()
+			spec.Origin = capsule.Origin{HostID: string(id.ID()), HostName: transport.CleanName(host)}
+		}
+	}
+	stdio := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
+	interactive := !spec.Detached && isTerminal(os.Stdin) && isTerminal(os.Stdout)
+	drained := func() {}
+	if !interactive && !spec.Detached {
+		if stdio, drained, err = plain(stdio); err != nil {
+			return err
+		}
+	}
+	c, err := capsule.Start(ctx, spec, stdio)
+	if err != nil {
+		return err
+	}
+	if spec.Detached {
+		c.Close()
+		startDaemon(ctx)
+		fmt.Println(c.Spec().Name)
+		return nil
+	}
+	go startDaemon(ctx)
+	if !interactive {
+		closeCopies(stdio)
+		return waitFor(c, drained)
+	}
+	hello := terminal.HelloFor(os.Stdin, os.Stdout)
+	hello.Fresh = true
+	return visit(ctx, c, hello, keys)
+}
+
+// startDaemon lets peers reach the app. Without it the app runs all the same.
+func startDaemon(ctx context.Context) {
+	if _, err := control.Connect(ctx); err != nil && ctx.Err() == nil {
+		say("%v", err)
+	}
+}
+
+// visit joins this terminal to an app's, until one of them leaves.
+func visit(ctx context.Context, c *capsule.Capsule, hello terminal.Hello, keys string) error {
+	conn, err := c.Attach(hello)
+	if err != nil {
+		return failed("attaching", err)
+	}
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // the client's business from here on
+	out, err := terminal.Client(context.WithoutCancel(ctx), conn, os.Stdin, os.Stdout, terminal.Options{DetachKeys: keys, Watch: hello.Watch})
+	out.App = c.Spec().Name
+	return outcome(out, err)
+}
+
+// outcome says how a visit ended, and with which status.
+func outcome(out terminal.Outcome, err error) error {
+	if err != nil && out.Kind != terminal.Lost {
+		return failed("attaching", err)
+	}
+	if n := out.Notice(); n != "" {
+		say("%s", n)
+	}
+	switch out.Kind {
+	case terminal.Exited, terminal.Stopped:
+		return exit(out.Status)
+	case terminal.Lost:
+		return exit(exitOwn)
+	}
+	return nil
+}
+
+// waitFor waits for an app that has no terminal of its own. Signals that end
+// this program are the app's.
+func waitFor(c *capsule.Capsule, drained func()) error {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		for s := range signals {
+			if st, err := c.State(); err == nil && st.Main != 0 {
+				if pids, err := c.Processes(); err == nil && pids[st.Main] != 0 {
+					unix.Kill(pids[st.Main], s.(syscall.Signal)) //nolint:errcheck // it has just ended
+				}
+			}
+		}
+	}()
+	out, err := c.Wait(context.Background())
+	signal.Stop(signals)
+	close(signals)
+	drained()
+	if err != nil {
+		return err
+	}
+	if out.Moved != "" {
+		say("%s", terminal.Outcome{Kind: terminal.Moved, App: c.Spec().Name, Host: out.Moved}.Notice())
+		return nil
+	}
+	return exit(out.Status)
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// plain puts pipes in the place of those of the three that are terminals: an
+// app whose stdio is not all a terminal gets none of its own.
+func plain(stdio [3]*os.File) (out [3]*os.File, drained func(), err error) {
+	var copies sync.WaitGroup
+	for i, f := range stdio {
+		if !isTerminal(f) {
+			out[i] = f
+			continue
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			return out, nil, failed("making a pipe", err)
+		}
+		if i == 0 {
+			out[i] = r
+			go func() {
+				io.Copy(w, f) //nolint:errcheck // the app does not read on
+				w.Close()
+			}()
+			continue
+		}
+		out[i] = w
+		copies.Go(func() { io.Copy(f, r) }) //nolint:errcheck // nobody looks any more
+	}
+	return out, func() {
+		done := make(chan struct{})
+		go func() { copies.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(time.Second): // a process in the background holds it
+		}
+	}, nil
+}
+
+// closeCopies closes the pipes' ends that the app has now.
+func closeCopies(stdio [3]*os.File) {
+	for i, f := range stdio {
+		if f != nil && f != [3]*os.File{os.Stdin, os.Stdout, os.Stderr}[i] {
+			f.Close()
+		}
+	}
+}
+
+// freeName is a name that no app here has: the wanted one, or one like the
+// command's.
+func freeName(wanted string, argv []string) (string, error) {
+	dir, err := paths.Capsules()
+	if err != nil {
+		return "", err
+	}
+	all, err := capsule.List(dir)
+	if err != nil {
+		return "", err
+	}
+	var taken []string
+	for _, c := range all {
+		taken = append(taken, c.Spec().Name)
+	}
+	if wanted != "" {
+		if err := checkName(wanted); err != nil {
+			return "", &failure{doing: "naming the app", err: err, code: exitUsage}
+		}
+		if slices.Contains(taken, wanted) {
+			return "", &failure{err: fmt.Errorf("an app named %q runs here already", wanted), hint: "choose another --name, or `hither attach " + wanted + "`", code: exitUsage}
+		}
+		return wanted, nil
+	}
+	base := capsule.NameFor(argv)
+	name := base
+	for i := 2; slices.Contains(taken, name); i++ {
+		name = base + "-" + strconv.Itoa(i)
+	}
+	return name, nil
+}
+
+func checkName(name string) error {
+	if len(name) > 64 || name != filepath.Base(name) || name[0] == '.' || name[0] == '-' {
+		return fmt.Errorf("%q: a name has at most 64 bytes, no slash, and begins with neither dot nor dash", name)
+	}
+	for _, r := range name {
+		if r <= ' ' || r == '@' || r == 0x7f {
+			return fmt.Errorf("%q: a name has no spaces and no @", name)
+		}
+	}
+	return nil
+}
