@@ -184,23 +184,23 @@ func (h *Hasher) Save() error {
 	if err := os.MkdirAll(filepath.Dir(h.path), 0o700); err != nil {
 		return fmt.Errorf("saving the memory of hashes: %w", err)
 	}
-	if err := writeFile(h.path, append(b, sum[:]...)); err != nil {
+	if err := writeFile(h.path, append(b, sum[:]...), false); err != nil {
 		return fmt.Errorf("saving the memory of hashes: %w", err)
 	}
 	h.dirty = false
 	return nil
 }
 
-// writeFile replaces the file at path by data: through a temporary file,
-// fsync, rename and fsync of the directory.
-func writeFile(path string, data []byte) error {
+// writeFile replaces the file at path by data through a temporary file and a
+// rename; lasting says that it must outlive a loss of power.
+func writeFile(path string, data []byte, lasting bool) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // fails once it is renamed
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && lasting {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
@@ -209,7 +209,7 @@ func writeFile(path string, data []byte) error {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	if err != nil {
+	if err != nil || !lasting {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))

@@ -213,7 +213,8 @@ func copyOut(from *folder, src string, to *folder, name string) (err error) {
 	return w.Sync()
 }
 
-// List finds the layers of apps that have ended on this host, and those put
+// List finds the layers that hold files of apps no longer here: of apps that
+// ended on this host, of documents that found no place at home, and those put
 // aside, below $XDG_DATA_HOME/hither. Damaged ones are named in the error,
 // which does not keep the others from being listed.
 func List(dataDir string) ([]*Layer, error) {
@@ -232,7 +233,7 @@ func List(dataDir string) ([]*Layer, error) {
 			errs = append(errs, err)
 			continue
 		}
-		if l.Ledger.Ended != 0 || filepath.Base(dir) != "layer" {
+		if l.Ledger.Ended != 0 || filepath.Base(dir) != "layer" || l.Ledger.AtHome && holdsDocuments(dir) {
 			list = append(list, l)
 		}
 	}

@@ -22,17 +22,19 @@ import (
 //	Opens    by these paths the rebuilt app opens its files: a descriptor of a
 //	         temporary name becomes one of the right name by the renaming
 //	Commit   after the move's commit, before the app runs: names are changed
+//	Finish   when the app runs: all is put on disk, the layer is cleared
 //	Discard  instead of Commit: the temporary names go
 //
-// What is decided stands in a journal in the layer. Commit may be killed at
-// any point and run again (ReopenHomecoming), to the same end.
+// What is decided stands in a journal in the layer. Commit and Finish may be
+// killed at any point and run again (ReopenHomecoming), to the same end.
 type Homecoming struct {
-	dir  string // the layer's
-	root *folder
-	view *view
-	j    journal
-	made map[string]bool
-	hook func() // of tests: called before each change
+	dir   string // the layer's
+	root  *folder
+	view  *view
+	j     journal
+	made  map[string]bool
+	again bool   // a predecessor may have done some of it
+	hook  func() // of tests: called before each change
 }
 
 func (h *Homecoming) about() {
@@ -122,7 +124,7 @@ func (in *Incoming) Stage(ctx context.Context) (*Homecoming, error) {
 	if err := in.decideAll(ctx, h); err != nil {
 		return h, fmt.Errorf("bringing the app's files home: %w", err)
 	}
-	if err := h.save(); err != nil {
+	if err := h.save(false); err != nil {
 		return h, err
 	}
 	for i := range h.j.Steps {
@@ -134,7 +136,7 @@ func (in *Incoming) Stage(ctx context.Context) (*Homecoming, error) {
 		}
 	}
 	h.j.State = staged
-	return h, h.save()
+	return h, h.save(false)
 }
 
 // ReopenHomecoming opens one that was under way when this process's
@@ -158,7 +160,7 @@ func ReopenHomecoming(dir string) (*Homecoming, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.j = j
+	h.j, h.again = j, true
 	return h, nil
 }
 
@@ -173,10 +175,13 @@ func openHomecoming(dir, root string) (*Homecoming, error) {
 // Close lets go of what Homecoming holds open.
 func (h *Homecoming) Close() { h.root.Close() }
 
-func (h *Homecoming) save() error {
+func (h *Homecoming) save(lasting bool) error {
+	if len(h.j.Steps) == 0 {
+		return nil
+	}
 	b, err := cbor.Marshal(&h.j)
 	if err == nil {
-		err = writeFile(filepath.Join(h.dir, homeFile), b)
+		err = writeFile(filepath.Join(h.dir, homeFile), b, lasting)
 	}
 	if err != nil {
 		return fmt.Errorf("writing down what becomes of the app's files: %w", err)

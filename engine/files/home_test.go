@@ -229,6 +229,9 @@ func TestHome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := h.Finish(); err != nil {
+		t.Fatal(err)
+	}
 	if got := tree(t, tr.root+tr.home); got != afterEventful {
 		t.Errorf("got\n%s\nwant\n%s", got, afterEventful)
 	}
@@ -283,9 +286,11 @@ func TestHomeKilled(t *testing.T) {
 			if _, err := h.Commit(ctx); err != nil {
 				t.Fatal(err)
 			}
+			if err := h.Finish(); err != nil {
+				t.Fatal(err)
+			}
 			return false
 		}()
-		h.Close()
 		if !killed {
 			if n < 20 {
 				t.Errorf("only %d changes", n)
@@ -298,7 +303,9 @@ func TestHomeKilled(t *testing.T) {
 		if _, err := h.Commit(ctx); err != nil {
 			t.Fatalf("after %d: %v", n, err)
 		}
-		h.Close()
+		if err := h.Finish(); err != nil {
+			t.Fatalf("after %d: %v", n, err)
+		}
 		if got := tree(t, tr.root+tr.home); got != afterEventful {
 			t.Fatalf("killed before change %d: got\n%s\nwant\n%s", n, got, afterEventful)
 		}
@@ -349,6 +356,9 @@ func TestHomeUnplaceable(t *testing.T) {
 	}
 	out, err := h.Commit(ctx)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Finish(); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, outside+"/doc"); got != "not the app's" {

@@ -201,21 +201,21 @@ func (h *Homecoming) Discard() error {
 }
 
 // Commit gives every file its name. It may be run again after it was killed
-// or failed; what is done stays done. Afterwards the layer holds only what
-// could not be placed, and carried files of the system.
+// or failed; what is done stays done.
 func (h *Homecoming) Commit(ctx context.Context) ([]Outcome, error) {
 	switch {
-	case len(h.j.Steps) == 0 && h.j.State < committing:
-		return nil, h.clean()
+	case len(h.j.Steps) == 0 || h.j.State == settledAll:
+		h.j.State = settledAll
+		return h.Outcomes(), nil
 	case h.j.State == staging:
 		return nil, errors.New("bringing files home: they were not staged")
 	case h.j.State == staged:
 		h.j.State = committing
-		if err := h.save(); err != nil {
+		if err := h.save(true); err != nil {
+			h.j.State = staged
 			return nil, err
 		}
 	}
-	dirs := map[string]bool{}
 	var first error
 	for i := range h.j.Steps {
 		s := &h.j.Steps[i]
@@ -230,25 +230,41 @@ func (h *Homecoming) Commit(ctx context.Context) ([]Outcome, error) {
 			continue
 		}
 		s.Done = true
-		dirs[path.Dir(rel(s.Entry.Path))] = true
+	}
+	if first == nil {
+		h.about()
+		h.j.State = settledAll
+		first = h.save(false)
+	}
+	return h.Outcomes(), first
+}
+
+// Finish puts on disk what Commit did and clears the layer, which then holds
+// only what could not be placed, and carried files of the system.
+func (h *Homecoming) Finish() error {
+	defer h.Close()
+	if h.j.State != settledAll {
+		return errors.New("bringing files home: they were not committed")
+	}
+	dirs := map[string]bool{}
+	for i := range h.j.Steps {
+		dirs[path.Dir(rel(h.j.Steps[i].Entry.Path))] = true
 	}
 	for d := range dirs {
 		if d == "." {
 			d = ""
 		}
-		if err := h.root.sync(d); err != nil && first == nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EACCES) {
-			first = err
+		err := h.root.sync(d)
+		for _, fine := range []error{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.EINVAL} {
+			if errors.Is(err, fine) { // not a directory that we wrote in
+				err = nil
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("putting files on disk: %w", err)
 		}
 	}
-	if first != nil {
-		return h.Outcomes(), first
-	}
-	h.about()
-	h.j.State = settledAll
-	if err := h.save(); err != nil {
-		return h.Outcomes(), err
-	}
-	return h.Outcomes(), h.clean()
+	return h.clean()
 }
 
 // clean removes from the layer what has gone home.
@@ -348,6 +364,9 @@ func (h *Homecoming) name(s *step, at, temp string) (bool, error) {
 	}
 	if errors.Is(err, unix.EEXIST) {
 		return false, nil
+	}
+	if h.again && errors.Is(err, unix.ENOENT) {
+		err = nil // named before we were killed, and moved on by somebody since
 	}
 	if err == nil {
 		s.Final = "/" + at
@@ -456,7 +475,7 @@ func (h *Homecoming) inPlace(ctx context.Context, s *step) error {
 			return nil
 		}
 		s.Ino = st.Ino
-		if err := h.save(); err != nil {
+		if err := h.save(true); err != nil {
 			return err
 		}
 	}

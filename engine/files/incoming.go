@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -534,8 +533,10 @@ func (in *Incoming) modes() error {
 	return nil
 }
 
-// Seal makes the layer last: the ledger is written and everything is on disk.
-// It is called after the last Receive, before the source is told 'ready'.
+// Seal writes the ledger. It is called after the last Receive, before the
+// source is told 'ready'. What the source will not keep is put on disk; what
+// the origin has anyway is not waited for: Layer.Sync does that when the app
+// runs again.
 func (in *Incoming) Seal() error {
 	l := in.Layer
 	l.Ledger.Base = in.base
@@ -552,15 +553,10 @@ func (in *Incoming) Seal() error {
 	if err := l.save(); err != nil {
 		return err
 	}
-	f, err := os.Open(filepath.Join(l.dir, ledgerFile))
-	if err != nil {
-		return fmt.Errorf("sealing the layer %s: %w", l.dir, err)
+	if in.atHome || in.from.ID == l.Ledger.Origin.ID {
+		return nil
 	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("sealing the layer %s: %w", l.dir, err)
-	}
-	return nil
+	return l.Sync()
 }
 
 // Plan says how the capsule shows the layer. It may be asked for before Seal;

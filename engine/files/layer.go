@@ -68,7 +68,7 @@ func (l *Layer) save() error {
 	l.Ledger.Version = 1
 	b, err := cbor.Marshal(&l.Ledger)
 	if err == nil {
-		err = writeFile(filepath.Join(l.dir, ledgerFile), b)
+		err = writeFile(filepath.Join(l.dir, ledgerFile), b, false)
 	}
 	if err != nil {
 		return fmt.Errorf("writing the ledger in %s: %w", l.dir, err)
@@ -83,7 +83,23 @@ func (l *Layer) End(capsule, name string, when time.Time) error {
 		return removeLayer(l.dir)
 	}
 	l.Ledger.Ended, l.Ledger.Name, l.Ledger.Capsule = when.UnixNano(), name, capsule
-	return l.save()
+	if err := l.save(); err != nil {
+		return err
+	}
+	return l.Sync()
+}
+
+// Sync puts the layer on disk.
+func (l *Layer) Sync() error {
+	f, err := os.Open(l.dir)
+	if err != nil {
+		return fmt.Errorf("putting the layer on disk: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("putting the layer %s on disk: %w", l.dir, err)
+	}
+	return nil
 }
 
 // Release removes the layer when the app has left for another host that has
