@@ -160,13 +160,9 @@ func (k *keeper) begin(parent *net.UnixConn) error {
 	return nil
 }
 
-// make runs the stages and takes hold of pid 1.
+// make runs the stage and takes hold of pid 1.
 func (k *keeper) make() error {
-	// Pid 1 becomes the keeper's child when stage 1 ends, and is reaped by it.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("becoming a subreaper: %w", err)
-	}
-	pid, kind, err := runStages(&k.state.Spec)
+	pid, kind, err := runStage(&k.state.Spec)
 	if err != nil {
 		return err
 	}
@@ -174,8 +170,9 @@ func (k *keeper) make() error {
 	return k.hold(pid)
 }
 
-// runStages makes the namespaces and everything in them; it returns pid 1.
-func runStages(s *Spec) (pid int, kind string, err error) {
+// runStage makes the namespaces and everything in them; it returns pid 1, a
+// child of this process.
+func runStage(s *Spec) (pid int, kind string, err error) {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return 0, "", fmt.Errorf("opening hither's own binary: %w", err)
@@ -191,7 +188,7 @@ func runStages(s *Spec) (pid int, kind string, err error) {
 		return 0, "", fmt.Errorf("making a pipe: %w", err)
 	}
 	defer r.Close()
-	cmd := stage1Command(spec, w, self)
+	cmd := stageCommand(spec, w, self)
 	cmd.Stderr = os.Stderr
 	err = cmd.Start()
 	w.Close()
@@ -199,43 +196,24 @@ func runStages(s *Spec) (pid int, kind string, err error) {
 		return 0, "", explainNamespaces(err)
 	}
 	r.SetReadDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // a pipe
-	var failed error
+	var last report
 	dec := json.NewDecoder(r)
-	for {
-		var rep report
-		err := dec.Decode(&rep)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("waiting for the capsule to be made: %w", err))
-			break
-		}
-		if rep.Pid != 0 {
-			pid, kind = rep.Pid, rep.Net
-		}
-		if rep.Error != "" {
-			failed = errors.Join(failed, errors.New(rep.Error))
-		}
+	for err == nil && last.Error == "" {
+		err = dec.Decode(&last)
 	}
-	if failed != nil {
-		cmd.Process.Kill() //nolint:errcheck // it may have ended
+	switch {
+	case last.Error != "":
+		err = errors.New(last.Error)
+	case err == io.EOF && !last.Made:
+		err = errors.New("making the capsule: its first process died")
+	case err == io.EOF:
+		return cmd.Process.Pid, last.Net, nil
+	default:
+		err = fmt.Errorf("waiting for the capsule to be made: %w", err)
 	}
-	err = cmd.Wait()
-	if failed == nil && err != nil {
-		failed = fmt.Errorf("making the capsule: its first stage: %w", err)
-	}
-	if failed == nil && pid == 0 {
-		failed = errors.New("making the capsule: its first stage ended without a pid 1")
-	}
-	if failed != nil {
-		if pid != 0 {
-			unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // it may have ended
-			unix.Wait4(pid, nil, 0, nil) //nolint:errcheck // our child now: its pid is not another's
-		}
-		return 0, "", failed
-	}
-	return pid, kind, nil
+	cmd.Process.Kill() //nolint:errcheck // it may have ended
+	cmd.Wait()         //nolint:errcheck // why it failed is known
+	return 0, "", err
 }
 
 // jsonMemfd is a file in memory with v in it.

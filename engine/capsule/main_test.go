@@ -18,9 +18,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "capsule-init":
-			Stage1Main()
-		case "capsule-init2":
-			Stage2Main()
+			InitMain()
 		case "capsule-exec":
 			ExecMain()
 		case "keeper":

@@ -110,9 +110,14 @@ func (k *keeper) takeIn(fds []int, r, w *os.File) (int, <-chan int, *json.Decode
 		return 0, nil, nil, fmt.Errorf("speaking to the capsule's pid 1: %w", err)
 	}
 	w.Close()
-	done := make(chan struct{})
-	defer close(done)
+	done, over := make(chan struct{}), make(chan struct{})
+	defer func() {
+		close(done)
+		<-over
+		r.SetReadDeadline(time.Time{}) //nolint:errcheck // a pipe
+	}()
 	go func() { // ends the wait below when no answer can come
+		defer close(over)
 		select {
 		case errno := <-refused:
 			refused <- errno

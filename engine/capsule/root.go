@@ -130,11 +130,7 @@ func (b *rooter) devices() error {
 			continue
 		}
 		if !b.ours("/dev") {
-			// Devices that this user could not open anyway are left out.
-			err := b.explode("/dev", func(fd int, e fs.DirEntry) bool {
-				return !e.IsDir() && e.Type() != fs.ModeSymlink && unix.Faccessat(fd, e.Name(), unix.R_OK, 0) != nil
-			})
-			if err != nil {
+			if err := b.explode("/dev", idleDevice); err != nil {
 				return err
 			}
 		}
@@ -160,6 +156,20 @@ func (b *rooter) devices() error {
 	return b.bind(src, "/dev/ptmx")
 }
 
+// idleDevice tells the devices that no app can use: the consoles and block
+// devices of the machine, and what this user could not open anyway.
+func idleDevice(dir int, e fs.DirEntry) bool {
+	if e.IsDir() || e.Type() == fs.ModeSymlink {
+		return false
+	}
+	for _, kind := range []string{"tty", "vcs", "loop", "ram"} {
+		if rest, ok := strings.CutPrefix(e.Name(), kind); ok && rest != "" {
+			return true
+		}
+	}
+	return unix.Faccessat(dir, e.Name(), unix.R_OK, 0) != nil
+}
+
 // mount does one step of the plan.
 func (b *rooter) mount(m Mount) error {
 	err := b.step(m)
@@ -173,6 +183,9 @@ func (b *rooter) mount(m Mount) error {
 }
 
 func (b *rooter) step(m Mount) error {
+	if m.Kind == "symlink" {
+		return b.symlink(string(m.Data), m.Target)
+	}
 	mode := m.Mode
 	if mode == 0 {
 		mode = 0o755
@@ -223,6 +236,29 @@ func (b *rooter) step(m Mount) error {
 		return b.file(m, target, mode)
 	case "overlay":
 		return b.overlay(m, sources, target)
+	}
+	return nil
+}
+
+// symlink makes a symbolic link where the host has nothing.
+func (b *rooter) symlink(target, p string) error {
+	parent := path.Dir(p)
+	up, err := b.make(parent, unix.S_IFDIR, 0o755)
+	if err != nil {
+		return err
+	}
+	unix.Close(up)
+	if !b.ours(parent) {
+		if err := b.explode(parent, nil); err != nil {
+			return err
+		}
+	}
+	if up, err = b.open(parent); err != nil {
+		return err
+	}
+	defer unix.Close(up)
+	if err := unix.Symlinkat(target, up, path.Base(p)); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("making the link %s in the capsule: %w", p, err)
 	}
 	return nil
 }

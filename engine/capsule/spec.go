@@ -66,6 +66,7 @@ type Termios = unix.Termios
 //	tmpfs    an empty folder of Mode that lives as long as the capsule
 //	dir      an empty folder of Mode, made if it is not there
 //	file     a file with the content of Data and Mode
+//	symlink  a symbolic link to what Data says
 type Mount struct {
 	Kind     string   `json:"kind"`
 	Target   string   `json:"target"`

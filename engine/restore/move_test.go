@@ -27,9 +27,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "capsule-init":
-			capsule.Stage1Main()
-		case "capsule-init2":
-			capsule.Stage2Main()
+			capsule.InitMain()
 		case "capsule-exec":
 			capsule.ExecMain()
 		case "keeper":

@@ -9,22 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stage2Main is the hidden command "capsule-init2": pid 1 before it becomes the
-// small program.
-func Stage2Main() {
-	s, err := stageSetup()
-	if err == nil {
-		err = stage2(s)
-	}
-	if err != nil {
-		fail(err)
-	}
-}
-
-func stage2(s *Spec) error {
-	if err := enterRoot(); err != nil {
-		return err
-	}
+// becomeInit makes what pid 1 holds and becomes it; net is the network's
+// descriptor or -1. It returns only if that fails.
+func becomeInit(s *Spec, net int) error {
 	lastPid, err := openHigh("/proc/sys/kernel/ns_last_pid", unix.O_WRONLY)
 	if err != nil {
 		return fmt.Errorf("%w (the kernel needs CONFIG_CHECKPOINT_RESTORE)", err)
@@ -36,8 +23,8 @@ func stage2(s *Spec) error {
 	if held[FDSelf], err = high(stageSelf); err != nil {
 		return err
 	}
-	if len(os.Args) > 2 && os.Args[2] == "net" {
-		if held[FDNet], err = high(stageNet); err != nil {
+	if net >= 0 {
+		if held[FDNet], err = high(net); err != nil {
 			return err
 		}
 	}

@@ -13,28 +13,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Making a capsule takes two steps because a time namespace is entered only by
-// the next process, once its offsets are set:
+// A capsule is made by its pid 1 itself:
 //
-//	keeper -> stage 1   new user, mnt, ipc, uts and net namespaces: the root, the network
-//	       -> stage 2   new time and pid namespaces, as pid 1: /proc, the terminal, the descriptors
-//	       -> pid 1     stage 2 executes the program of init_amd64.s
+//	keeper -> stage   new user, mnt, ipc, uts, net and pid namespaces; it makes the
+//	                  network, the root, /proc, the terminal, the descriptors
+//	       -> pid 1   the same process executes the program of init_amd64.s, and
+//	                  with that enters the time namespace it made
 //
-// Each tells the keeper by lines of JSON (report) on a pipe; the pipe's end
-// without an error is success, because stage 2's end of it closes on exec.
+// It tells the keeper by lines of JSON (report) on a pipe; the pipe's end without
+// an error is success, because the stage's end of it closes on exec.
 
-// Descriptors that the stages inherit.
+// Descriptors that the stage inherits.
 const (
 	stageSpec   = 3 // memfd with the Spec as JSON
 	stageReport = 4 // write end of the report pipe
 	stageSelf   = 5 // the hither binary
-	stageNet    = 6 // stage 2 only, and only with the argument "net"
 )
 
-// report is a line from a stage to the keeper.
+// report is a line from the stage to the keeper.
 type report struct {
-	Pid   int    `json:"pid,omitempty"` // of pid 1, on the host
-	Net   string `json:"net,omitempty"`
+	Made  bool   `json:"made,omitempty"`
+	Net   string `json:"net,omitempty"` // kind of the network's descriptor
 	Error string `json:"error,omitempty"`
 }
 
@@ -59,7 +58,7 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// stageSetup reads the spec without moving its offset, which the stages share.
+// stageSetup reads what to make.
 func stageSetup() (*Spec, error) {
 	runtime.LockOSThread() // namespaces and capabilities belong to a thread
 	unix.CloseOnExec(stageSpec)
@@ -82,19 +81,18 @@ func stageSetup() (*Spec, error) {
 	return s, nil
 }
 
-// Stage1Main is the hidden command "capsule-init".
-func Stage1Main() {
+// InitMain is the hidden command "capsule-init": pid 1 before it becomes the
+// small program.
+func InitMain() {
 	s, err := stageSetup()
 	if err == nil {
-		err = stage1(s)
+		err = makeCapsule(s)
 	}
-	if err != nil {
-		fail(err)
-	}
-	os.Exit(0)
+	fail(err)
 }
 
-func stage1(s *Spec) error {
+// makeCapsule returns only if the capsule could not be made.
+func makeCapsule(s *Spec) error {
 	if s.Hostname != "" {
 		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 			return fmt.Errorf("setting the host name %q: %w", s.Hostname, err)
@@ -110,33 +108,25 @@ func stage1(s *Spec) error {
 	if err := buildRoot(s); err != nil {
 		return err
 	}
+	if err := enterRoot(); err != nil {
+		return err
+	}
+	if err := setClocks(s.Clocks); err != nil {
+		return err
+	}
+	tell(stageReport, report{Made: true, Net: kind})
+	return becomeInit(s, net)
+}
+
+// setClocks makes a time namespace, which this thread enters by its next exec.
+func setClocks(c ClockOffsets) error {
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
 		return fmt.Errorf("making a time namespace (the kernel needs CONFIG_TIME_NS): %w", err)
 	}
-	offsets := offsetLine("monotonic", s.Clocks.Monotonic) + offsetLine("boottime", s.Clocks.Boottime)
+	offsets := offsetLine("monotonic", c.Monotonic) + offsetLine("boottime", c.Boottime)
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/timens_offsets", unix.Gettid()), []byte(offsets), 0); err != nil {
 		return fmt.Errorf("setting the capsule's clocks: %w", err)
 	}
-	files := []uintptr{^uintptr(0), ^uintptr(0), ^uintptr(0), stageSpec, stageReport, stageSelf}
-	args := []string{"hither", "capsule-init2"}
-	if net >= 0 {
-		files, args = append(files, uintptr(net)), append(args, "net")
-	}
-	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("opening /dev/null: %w", err)
-	}
-	files[0], files[1], files[2] = uintptr(null), uintptr(null), uintptr(null)
-	// Not os/exec: its first use tries out pidfds with a child of this thread.
-	pid, err := syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{
-		Files: files,
-		Env:   []string{},
-		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, Setsid: true},
-	})
-	if err != nil {
-		return fmt.Errorf("making a pid namespace: %w", err)
-	}
-	tell(stageReport, report{Pid: pid, Net: kind})
 	return nil
 }
 
@@ -148,8 +138,8 @@ func offsetLine(clock string, ns int64) string {
 	return fmt.Sprintf("%s %d %d\n", clock, sec, nsec)
 }
 
-// stage1Command is what the keeper runs to make a capsule.
-func stage1Command(spec, reports, self *os.File) *exec.Cmd {
+// stageCommand is what the keeper runs to make a capsule.
+func stageCommand(spec, reports, self *os.File) *exec.Cmd {
 	uid, gid := os.Getuid(), os.Getgid()
 	cmd := exec.Command("/proc/self/exe", "capsule-init")
 	cmd.Args[0] = "hither"
@@ -157,7 +147,8 @@ func stage1Command(spec, reports, self *os.File) *exec.Cmd {
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{spec, reports, self}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET,
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWPID,
+		Setsid:      true,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
 		AmbientCaps: allCaps(),
@@ -184,7 +175,7 @@ func explainNamespaces(err error) error {
 	case errors.Is(err, unix.EPERM):
 		cure = "a container's seccomp filter or a chroot may forbid it here"
 	case errors.Is(err, unix.EINVAL):
-		cure = "the kernel lacks one of user, mnt, ipc, uts and net namespaces"
+		cure = "the kernel lacks one of user, mnt, ipc, uts, net and pid namespaces"
 	}
 	if cure == "" {
 		return fmt.Errorf("making the capsule's namespaces: %w", err)
