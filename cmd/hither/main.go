@@ -39,10 +39,7 @@ func main() {
 			capsule.KeeperMain()
 			return
 		case "capsule-init":
-			capsule.Stage1Main()
-			return
-		case "capsule-init2":
-			capsule.Stage2Main()
+			capsule.InitMain()
 			return
 		case "capsule-exec":
 			capsule.ExecMain()
