@@ -32,9 +32,8 @@
 //
 // # Speed
 //
-// Write in pieces of 256 KiB or more: a Write of 4 KiB costs a fifth of the
-// rate. Most of the garbage of a transfer is short-lived: a process that moves
-// much data wants GOGC=400 (debug.SetGCPercent), which is worth 10 to 20 per
+// Write in pieces of 256 KiB or more: writes of 4 KiB halve the rate. Most of the garbage of a transfer is short-lived: a process that moves
+// much data wants GOGC=400 (debug.SetGCPercent), which is worth some ten per
 // cent. A second connection (Dial again; it is cheap) helps on links with loss
 // or delay, more streams on one connection do not.
 //
