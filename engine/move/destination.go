@@ -68,8 +68,9 @@ func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*han
 		return nil, err
 	}
 	if c, err := capsule.Open(offer.App); err == nil {
+		st, err := c.State()
 		c.Close()
-		if !c.Gone() {
+		if err == nil && st.Init.Alive() {
 			refuse("end the one here first: hither stop "+offer.Name, "a copy of %s is here already", offer.Name)
 		}
 	}
@@ -263,18 +264,30 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 // restore runs on the tracer's thread.
 func (d *Destination) restore(ctx context.Context, app *image.App, r io.Reader, report handover.Report) error {
 	var err error
-	env := handle.Env{InitPid: d.cap.InitPid(), Clocks: app.Clocks}
+	env := handle.Env{Pid: d.cap.InitPid()}
 	if d.builder, err = restore.Begin(d.tracer, d.cap.InitPid(), app, env); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
 	}
-	if _, err := memory.Receive(ctx, r, d.builder.Place, memory.Options{Report: func(done, total uint64) { report(done, total) }}); err != nil {
+	if _, err := memory.Receive(ctx, r, d.builder.Place); err != nil {
 		return fmt.Errorf("taking the memory of %s: %w", app.Name, err)
 	}
 	if err := d.builder.Finish(); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
 	}
+	// The capsule's clock was set from a reading that took its time to come
+	// here. It may be late, but it never jumps back.
+	if late := d.builder.ClockBehind(); late > 0 {
+		if late > maxClockBehind {
+			return fmt.Errorf("rebuilding %s: its clock would jump back by %v", app.Name, late)
+		}
+		time.Sleep(late)
+	}
 	return nil
 }
+
+// maxClockBehind bounds the wait for the clock: it is the time the offer took
+// to come, less the downtime.
+const maxClockBehind = 10 * time.Second
 
 // takeChanged takes what changed of the files since Prepare.
 func (d *Destination) takeChanged(ctx context.Context, r io.Reader) error {

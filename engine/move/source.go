@@ -237,7 +237,12 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 			return none, fmt.Errorf("sending %s: %w", dir, err)
 		}
 	}
-	totals, err := memory.Send(ctx, w, s.frozen.Memory, memory.Options{Report: func(done, total uint64) { report(done, total) }})
+	total := uint64(0)
+	for _, m := range s.frozen.Memory {
+		total += memory.Size(m.Ranges)
+	}
+	totals, err := memory.Send(ctx, w, s.frozen.Memory, memory.Options{
+		Progress: func(t memory.Totals) { report(t.Bytes+t.Zeros, total) }})
 	return handover.MemoryTotals{Bytes: totals.Bytes}, err
 }
 

@@ -31,10 +31,13 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 	if err := b.limits(p, proc); err != nil {
 		return err
 	}
-	if err := b.timers(p, proc, elapsed); err != nil {
+	if err := b.dropSignals(p); err != nil {
 		return err
 	}
-	if err := b.signals(p, proc); err != nil {
+	if err := b.timers(p, proc, elapsed); err != nil { // they may fire from here on
+		return err
+	}
+	if err := b.queueSignals(p, proc); err != nil {
 		return err
 	}
 	pieces, at, err := b.pieces(p, proc)
@@ -127,10 +130,15 @@ func (b *Builder) timers(p *tracee.Process, proc *image.Process, elapsed time.Du
 	put := func(off int, v int64) { binary.LittleEndian.PutUint64(data[off:], uint64(v)) }
 	var c calls
 	for which, t := range proc.ITimers {
-		if t.Value == 0 {
+		left := t.Value
+		if left == 0 {
+			// One that has fired is set again when its signal is taken, which
+			// may still be queued (kernel/signal.c, dequeue_signal).
+			left = t.Interval
+		}
+		if left == 0 {
 			continue
 		}
-		left := t.Value
 		if which == 0 { // ITIMER_REAL; the others count processor time
 			left = max(1, left-elapsed.Microseconds())
 		}
@@ -201,23 +209,27 @@ func (b *Builder) posixTimer(p *tracee.Process, t image.PosixTimer, exact bool, 
 	return err
 }
 
-// signals drops what came while the tree was built (children that ended) and
-// queues what the app had. All signals are held back during injected calls.
-func (b *Builder) signals(p *tracee.Process, proc *image.Process) error {
+// dropSignals drops what came while the tree was built: children that ended.
+// All signals are held back during injected calls.
+func (b *Builder) dropSignals(p *tracee.Process) error {
 	data, addr := p.Scratch()
-	for i := range data[:64] {
-		data[i] = 0
-	}
+	clear(data[:64])
 	binary.LittleEndian.PutUint64(data, ^uint64(0)) // the set: all; at 16: no time at all
 	for range 128 {
 		_, err := p.Leader().Syscall(unix.SYS_RT_SIGTIMEDWAIT, addr, 0, addr+16, 8)
 		if errors.Is(err, syscall.EAGAIN) {
-			break
+			return nil
 		}
 		if err != nil && !errors.Is(err, syscall.EINTR) {
 			return fmt.Errorf("dropping signals: %w", err)
 		}
 	}
+	return nil
+}
+
+// queueSignals queues what the app had queued.
+func (b *Builder) queueSignals(p *tracee.Process, proc *image.Process) error {
+	data, addr := p.Scratch()
 	for _, info := range proc.Pending {
 		copy(data, info)
 		sig := uint64(binary.LittleEndian.Uint32(info))
