@@ -1,6 +1,7 @@
 package move
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,7 @@ type Destination struct {
 	rec      *record
 	need     *files.Need
 	incoming *files.Incoming
+	homing   *files.Homecoming // of files that come home with the app
 	mounts   []files.Mount
 	cap      *capsule.Capsule
 	tracer   *tracee.Tracer
@@ -235,6 +237,9 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 	if app.ID != d.offer.App {
 		return fmt.Errorf("the image is of app %s, the offer was of %s", app.ID, d.offer.App)
 	}
+	// One buffer for all parts: package files reads ahead in a buffer, and
+	// takes this one instead of its own.
+	r = bufio.NewReaderSize(r, 1<<20)
 	text, err := readBlock(r, maxPortals)
 	if err != nil {
 		return fmt.Errorf("taking the terminal's picture: %w", err)
@@ -257,6 +262,9 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 	if err := d.incoming.Seal(); err != nil {
 		return err
 	}
+	if d.homing, err = d.incoming.Stage(ctx); err != nil {
+		return err
+	}
 	d.tracer = tracee.New()
 	return d.tracer.Do(func() error { return d.restore(ctx, app, r, report) })
 }
@@ -264,7 +272,13 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 // restore runs on the tracer's thread.
 func (d *Destination) restore(ctx context.Context, app *image.App, r io.Reader, report handover.Report) error {
 	var err error
-	env := handle.Env{Pid: d.cap.InitPid()}
+	opens := d.homing.Opens()
+	env := handle.Env{Pid: d.cap.InitPid(), Path: func(f *image.File) string {
+		if p, ok := opens[f.Path]; ok {
+			return p
+		}
+		return f.Path
+	}}
 	if d.builder, err = restore.Begin(d.tracer, d.cap.InitPid(), app, env); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
 	}
@@ -330,7 +344,20 @@ func (d *Destination) takeChanged(ctx context.Context, r io.Reader) error {
 func (d *Destination) Resume() error {
 	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
 	defer stop()
-	err := d.cap.Arrived(ctx, capsule.Arrival{Main: d.portals.Main, Status: d.portals.Status, TTY: d.portals.TTY,
+	// The app's files get their names before it runs. What goes wrong with one
+	// does not keep the app from running: its content lies safely beside, and
+	// this host's daemon tries again.
+	outcomes, err := d.homing.Commit(ctx)
+	if err != nil {
+		log.Printf("%s: %v", d.offer.Name, err)
+		d.notes = append(d.notes, err.Error())
+	}
+	for _, o := range outcomes {
+		if o.Where != "" || o.Why != "" {
+			d.notes = append(d.notes, note(o))
+		}
+	}
+	err = d.cap.Arrived(ctx, capsule.Arrival{Main: d.portals.Main, Status: d.portals.Status, TTY: d.portals.TTY,
 		Screen: d.portals.Screen, Held: d.portals.Held})
 	if err == nil {
 		err = d.tracer.Do(d.builder.Resume)
@@ -348,16 +375,34 @@ func (d *Destination) Resume() error {
 	return nil
 }
 
+// note says to a person what became of a file.
+func note(o files.Outcome) string {
+	s := o.Path + ": " + o.What
+	if o.Where != "" {
+		s += ", as " + o.Where
+	}
+	if o.Why != "" {
+		s += " (" + o.Why + ")"
+	}
+	return s
+}
+
 // Settle see handover.Destination.
 func (d *Destination) Settle(ctx context.Context) ([]string, error) {
-	notes := d.notes
 	if d.incoming != nil {
+		if d.incoming.AtHome() {
+			if err := d.homing.Finish(); err != nil {
+				d.notes = append(d.notes, err.Error())
+			}
+		} else {
+			d.homing.Close()
+		}
 		d.incoming.Close()
 	}
 	if d.env.Arrived != nil {
 		d.env.Arrived(d.cap)
 	}
-	return notes, nil
+	return d.notes, nil
 }
 
 // Abandon see handover.Destination.

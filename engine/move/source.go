@@ -344,5 +344,11 @@ func (s *Source) Release() error {
 		errs = append(errs, s.tracer.Close())
 		s.tracer = nil
 	}
+	if dir := s.state.Spec.LayerDir; dir != "" {
+		// All of it has gone along.
+		if layer, err := files.OpenLayer(dir); err == nil {
+			errs = append(errs, layer.Release(s.env.Cache))
+		}
+	}
 	return errors.Join(errs...)
 }
