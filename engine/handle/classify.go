@@ -153,7 +153,7 @@ func classifySocket(s *seen) (string, error) {
 		return kindUnix, nil
 	case unix.AF_INET, unix.AF_INET6:
 		switch {
-		case kind == unix.SOCK_STREAM && protocol == unix.IPPROTO_TCP:
+		case kind == unix.SOCK_STREAM && (protocol == unix.IPPROTO_TCP || protocol == protocolMPTCP):
 			return kindTCP, nil
 		case kind == unix.SOCK_DGRAM && protocol == unix.IPPROTO_UDP:
 			return kindUDP, nil

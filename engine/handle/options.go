@@ -34,8 +34,8 @@ var (
 		{unix.IPPROTO_IP, unix.IP_TOS, 4}, {unix.IPPROTO_IP, unix.IP_TTL, 4}, {unix.IPPROTO_IP, unix.IP_PKTINFO, 4},
 		{unix.IPPROTO_IP, unix.IP_RECVTTL, 4}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 4}, {unix.IPPROTO_IP, unix.IP_RECVERR, 4},
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, 4}, {unix.IPPROTO_IP, unix.IP_FREEBIND, 4},
-		{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 4}, {unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 4},
 	}, generalOptions...)
+	udpOptions = []optionName{{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 4}, {unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 4}}
 	inet6Options = []optionName{
 		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 4}, {unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4},
 		{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 4},
@@ -45,12 +45,12 @@ var (
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 4}, {unix.IPPROTO_TCP, unix.TCP_CORK, 4}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 4},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 4}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4}, {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 4},
 		{unix.IPPROTO_TCP, unix.TCP_LINGER2, 4}, {unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 4}, {unix.IPPROTO_TCP, unix.TCP_SYNCNT, 4},
-		{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, 4}, {unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 4}, {unix.IPPROTO_TCP, unix.TCP_INQ, 4},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 4}, {unix.IPPROTO_TCP, unix.TCP_INQ, 4},
 	}
 )
 
 func knownOption(o option) bool {
-	for _, list := range [][]optionName{unixOptions, inetOptions, inet6Options, tcpOptions} {
+	for _, list := range [][]optionName{unixOptions, inetOptions, inet6Options, tcpOptions, udpOptions} {
 		for _, n := range list {
 			if n.level == o.Level && n.name == o.Name && len(o.Value) == n.size {
 				return true

@@ -33,6 +33,9 @@ func startProbe(t *testing.T, script, mode, dir string) *probe {
 	p := &probe{go_: filepath.Join(dir, "go-"+mode), out: filepath.Join(dir, "out")}
 	p.cmd = exec.Command("python3", script, mode, p.go_, p.out)
 	p.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	if strings.Contains(script, "inet") {
+		p.cmd.Env = append(p.cmd.Env, "PROBE_NETWORK=own")
+	}
 	p.cmd.Stderr = os.Stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Skip("python3: ", err)

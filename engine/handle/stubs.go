@@ -1,5 +1,3 @@
 package handle
 
-var (
-	tcpKind, udpKind, inotifyKind = &kind{name: kindTCP}, &kind{name: kindUDP}, &kind{name: kindInotify}
-)
+var inotifyKind = &kind{name: kindInotify}

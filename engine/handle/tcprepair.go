@@ -1,0 +1,91 @@
+package handle
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Queues of TCP_REPAIR, linux/tcp.h.
+const (
+	tcpNoQueue     = 0
+	tcpRecvQueue   = 1
+	tcpSendQueue   = 2
+	tcpRepairNoWP  = -1 // leave repair mode without a window probe
+	errRepairWords = "looking at what was sent and not received needs rights over the capsule's network"
+)
+
+// tcpUnsent returns what from has to send and to has not received. Only
+// TCP_REPAIR shows that; it is entered when there is something, and left again.
+func (c *capturer) tcpUnsent(from, to *desc) ([]byte, error) {
+	waiting, err := unix.IoctlGetInt(from.fd, siocOutQ)
+	if err != nil || waiting == 0 {
+		return nil, err
+	}
+	if waiting > maxTCPQueue {
+		return nil, refuse("let the app read it first", "a network connection with %d bytes waiting to be sent", waiting)
+	}
+	var sent, received uint32
+	var data []byte
+	err = repairing(to.fd, tcpRecvQueue, func() (err error) {
+		received, err = queueSeq(to.fd)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = repairing(from.fd, tcpSendQueue, func() (err error) {
+		if sent, err = queueSeq(from.fd); err != nil {
+			return err
+		}
+		m, err := recvmsg(from.fd, make([]byte, waiting), nil, unix.MSG_PEEK)
+		if err != nil {
+			return fmt.Errorf("reading what is to be sent: %w", err)
+		}
+		data = m.data
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Sequence numbers count the bytes; an end (FIN) counts as one and has no byte.
+	missing := int(int32(sent - received))
+	if missing <= 0 {
+		return nil, nil
+	}
+	if missing > len(data)+1 {
+		return nil, fmt.Errorf("%d bytes are missing at one end and %d wait at the other", missing, len(data))
+	}
+	return data[len(data)-min(missing, len(data)):], nil
+}
+
+func queueSeq(fd int) (uint32, error) {
+	seq, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUEUE_SEQ)
+	if err != nil {
+		return 0, fmt.Errorf("asking how far it is: %w", err)
+	}
+	return uint32(seq), nil
+}
+
+// repairing runs fn with a queue of the socket open to view. Leaving repair mode
+// clears SO_REUSEADDR, which is put back.
+func repairing(fd, queue int, fn func() error) error {
+	reuse, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	if err != nil {
+		return fmt.Errorf("%s: %w", errRepairWords, err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
+		return fmt.Errorf("%s: %w", errRepairWords, err)
+	}
+	defer func() {
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, tcpNoQueue)
+		if unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, tcpRepairNoWP) != nil {
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 0)
+		}
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, reuse)
+	}()
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, queue); err != nil {
+		return fmt.Errorf("%s: %w", errRepairWords, err)
+	}
+	return fn()
+}
