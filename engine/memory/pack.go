@@ -20,7 +20,6 @@ func (s *sender) readProcess(c *chunk) error {
 		to[i] = unix.Iovec{Base: &c.buf[p.at], Len: uint64(p.n)}
 		from[i] = unix.RemoteIovec{Base: uintptr(p.addr + c.source.Base), Len: p.n}
 		want += p.n
-		c.pieces[i].gone = false
 	}
 	n, err := kernel.ReadProcessRuns(c.source.Pid, to[:len(c.pieces)], from[:len(c.pieces)])
 	if err == nil && n == want {
@@ -54,10 +53,6 @@ func (s *sender) pack(c *chunk) {
 	packed := c.packed[:0]
 	for i := range c.pieces {
 		p := &c.pieces[i]
-		if p.gone {
-			c.totals.Gone += uint64(p.n)
-			continue
-		}
 		for done := 0; done < p.n; {
 			zero, n := stretch(c.buf[p.at+done : p.at+p.n])
 			at, addr := p.at+done, p.addr+uint64(done)

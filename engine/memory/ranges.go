@@ -104,20 +104,32 @@ func (s *Scanner) Guards(start, end uint64) ([]Range, error) {
 func (s *Scanner) scan(start, end uint64, what kernel.PageScan) ([]Range, error) {
 	var all []Range
 	what.Start, what.End = start, end
-	for what.Start < end {
+	err := s.each(what, func(r kernel.PageRegion) { all = add(all, r.Start, r.End) })
+	return all, err
+}
+
+// each calls fn for each region that PAGEMAP_SCAN reports.
+func (s *Scanner) each(what kernel.PageScan, fn func(kernel.PageRegion)) error {
+	for what.Start < what.End {
 		n, err := kernel.ScanPages(int(s.pagemap.Fd()), &what, s.regions)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, r := range s.regions[:n] {
-			all = add(all, r.Start, r.End)
+			fn(r)
 		}
-		if what.WalkEnd <= what.Start {
-			break
+		// WalkEnd says how far the kernel came, but (Linux 6.18 at least) can fall
+		// behind what it reported, if it needed more than one turn inside.
+		next := what.WalkEnd
+		if n > 0 {
+			next = max(next, s.regions[n-1].End)
 		}
-		what.Start = what.WalkEnd
+		if next <= what.Start {
+			return nil
+		}
+		what.Start = next
 	}
-	return all, nil
+	return nil
 }
 
 // Bits of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst.

@@ -65,7 +65,6 @@ type piece struct {
 	n    int
 	keep bool // KeepZeros
 	at   int  // in chunk.buf
-	gone bool
 }
 
 type chunk struct {
@@ -317,11 +316,12 @@ func (s *sender) readAlone(c *chunk, p *piece) error {
 		}
 		part = part[:min(len(part), PageSize-int(at%PageSize))]
 		if _, err := mem.ReadAt(part, int64(at)); err != nil {
-			if s.options.Live {
-				p.gone = true
-				return nil
+			if !s.options.Live {
+				return fmt.Errorf("reading %d bytes at %#x of process %d: %w", len(part), at, pid, err)
 			}
-			return fmt.Errorf("reading %d bytes at %#x of process %d: %w", len(part), at, pid, err)
+			// Whatever comes to lie there is told of as new.
+			clear(part)
+			c.totals.Gone += uint64(len(part))
 		}
 		done += len(part)
 	}

@@ -1,0 +1,219 @@
+//go:build linux && amd64
+
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
+	"hither/engine/tracee"
+)
+
+// Tracker tells which private pages of a process were written since it last told,
+// while the process runs: for memory to be sent ahead of the freeze.
+//
+// It is a userfaultfd of the process, held by this side, in asynchronous
+// write-protect mode: the first write to a page since the last round clears the
+// page's protection, inside the kernel, at the price of one fault. The mappings are
+// looked up anew in each round, because what is unmapped and mapped again is no
+// longer watched, and says so.
+type Tracker struct {
+	uffd int
+	scan *Scanner
+	sent []Range // everything that was ever told
+}
+
+const uffdFeatures = kernel.UffdFeatureWPAsync | kernel.UffdFeatureWPUnpopulated | kernel.UffdFeatureWPHugetlbShmem
+
+// Track begins to watch a process that is held (so inside of its Tracer's Do); it may
+// be let go then.
+func Track(p *tracee.Process) (k *Tracker, err error) {
+	th := p.Leader()
+	if th == nil {
+		return nil, tracee.ErrGone
+	}
+	fd, err := th.StepSyscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|kernel.UffdUserModeOnly)
+	if err != nil {
+		return nil, fmt.Errorf("tracking the memory of process %d: userfaultfd: %w", p.Pid, err)
+	}
+	own, err := p.GetFD(int(fd))
+	if _, cerr := th.StepSyscall(unix.SYS_CLOSE, fd); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tracking the memory of process %d: %w", p.Pid, err)
+	}
+	if err := kernel.UffdOpen(own, uffdFeatures); err != nil {
+		unix.Close(own)
+		return nil, fmt.Errorf("tracking the memory of process %d: this kernel cannot do it while the process runs: %w", p.Pid, err)
+	}
+	scan, err := OpenScanner(p.Pid)
+	if err != nil {
+		unix.Close(own)
+		return nil, err
+	}
+	return &Tracker{uffd: own, scan: scan}, nil
+}
+
+// Close ends the watch; the process's memory is as before.
+func (k *Tracker) Close() error {
+	return errors.Join(unix.Close(k.uffd), k.scan.Close())
+}
+
+// Round tells what is to be sent of the private mappings given, each of them whole
+// and as it is now: in the first round all that the process has of its own, then what was
+// written since the round before. The process may run; Send it with Options.Live.
+func (k *Tracker) Round(mappings []Range) ([]Range, error) {
+	var all []Range
+	for _, m := range mappings {
+		own, err := k.protect(m)
+		if err == unix.EPERM { // not watched yet
+			err = kernel.UffdRegister(k.uffd, m.Start, m.End-m.Start, kernel.UffdRegisterWP)
+			if err == nil {
+				own, err = k.protect(m)
+			}
+			// A mapping that was here before may have been sent: what is not
+			// in the new one becomes zero in the last round.
+		}
+		switch err {
+		case nil:
+			all = append(all, own...)
+		case unix.EINVAL, unix.EPERM, unix.ENOMEM, unix.EFAULT, unix.EBUSY:
+			// It cannot be watched, or is being unmapped: the last round sees to it.
+		case unix.ESRCH:
+			return nil, tracee.ErrGone
+		default:
+			return nil, fmt.Errorf("looking for written pages in %#x-%#x: %w", m.Start, m.End, err)
+		}
+	}
+	return k.told(all), nil
+}
+
+// protect lists the process's own pages that were written, and protects them again in
+// the same pass. Pages that are not there are not marked: that would cost page tables for
+// all of a sparse mapping.
+func (k *Tracker) protect(m Range) ([]Range, error) {
+	var own, other []Range
+	err := k.scan.each(kernel.PageScan{
+		Flags: kernel.ScanWPMatching | kernel.ScanCheckWPAsync,
+		Start: m.Start, End: m.End,
+		Mask:   kernel.PageWritten,
+		Return: kernel.PagePresent | kernel.PageSwapped | kernel.PageFile | kernel.PagePFNZero,
+	}, func(r kernel.PageRegion) {
+		if r.Categories&(kernel.PagePresent|kernel.PageSwapped) != 0 && r.Categories&(kernel.PageFile|kernel.PagePFNZero) == 0 {
+			own = add(own, r.Start, r.End)
+		} else {
+			other = add(other, r.Start, r.End)
+		}
+	})
+	// A page that was sent and is the page of zeros now will not be told of again.
+	return union(own, intersect(other, k.sent)), err
+}
+
+// Last is the round when the process is stopped: what was written since, what could
+// not be watched, and what was sent before but has been given up.
+func (k *Tracker) Last(mappings []Range) ([]Range, error) {
+	var all []Range
+	for _, m := range mappings {
+		changed, err := k.changed(m)
+		if err != nil {
+			return nil, fmt.Errorf("looking for written pages in %#x-%#x: %w", m.Start, m.End, err)
+		}
+		var own []Range
+		for _, c := range changed {
+			part, err := k.scan.Ranges(c.Start, c.End)
+			if err != nil {
+				return nil, err
+			}
+			own = append(own, part...)
+		}
+		// A page that was sent and is no longer there is zero now, or the file's.
+		all = append(all, union(own, intersect(changed, k.sent))...)
+	}
+	return k.told(all), nil
+}
+
+// changed lists at least what is no longer as it was sent. A mapping that is not
+// watched counts as a whole, and so does one of a file, where a page that was given up
+// keeps its mark.
+func (k *Tracker) changed(m Range) ([]Range, error) {
+	whole := []Range{{Start: m.Start, End: m.End}}
+	if m.KeepZeros {
+		return whole, nil
+	}
+	// The kernel's fast path: this mask and nothing else. Pages that are not there count as written.
+	all, err := k.scan.scan(m.Start, m.End, kernel.PageScan{
+		Flags: kernel.ScanCheckWPAsync, Mask: kernel.PageWritten, Return: kernel.PageWritten,
+	})
+	if err == unix.EPERM {
+		return whole, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// But where even the page table has gone, they do not.
+	const there = kernel.PagePresent | kernel.PageSwapped
+	for _, s := range intersect(whole, k.sent) {
+		absent, err := k.scan.scan(s.Start, s.End, kernel.PageScan{Inverted: there, Mask: there})
+		if err != nil {
+			return nil, err
+		}
+		all = union(all, absent)
+	}
+	return all, nil
+}
+
+// told remembers ranges and marks those whose zeros count: anything may lie at
+// the other side already.
+func (k *Tracker) told(all []Range) []Range {
+	first := k.sent == nil
+	k.sent = union(k.sent, all)
+	if first && k.sent == nil {
+		k.sent = []Range{}
+	}
+	marked := slices.Clone(all)
+	for i := range marked {
+		marked[i].KeepZeros = !first
+	}
+	return marked
+}
+
+// union joins two ascending lists.
+func union(a, b []Range) []Range {
+	var all []Range
+	for len(a) > 0 || len(b) > 0 {
+		next := &a
+		if len(a) == 0 || len(b) > 0 && b[0].Start < a[0].Start {
+			next = &b
+		}
+		r := (*next)[0]
+		*next = (*next)[1:]
+		if n := len(all); n > 0 && r.Start <= all[n-1].End {
+			all[n-1].End = max(all[n-1].End, r.End)
+			continue
+		}
+		all = append(all, Range{Start: r.Start, End: r.End})
+	}
+	return all
+}
+
+// intersect is what two ascending lists have in common.
+func intersect(a, b []Range) []Range {
+	var all []Range
+	for len(a) > 0 && len(b) > 0 {
+		start, stop := max(a[0].Start, b[0].Start), min(a[0].End, b[0].End)
+		if start < stop {
+			all = append(all, Range{Start: start, End: stop})
+		}
+		if a[0].End < b[0].End {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return all
+}
