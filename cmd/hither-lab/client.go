@@ -33,7 +33,11 @@ func runInHost(p place, host string, argv, extraEnv []string) (int, error) {
 
 	// Signals are caught before the command can run: none may end us and leave it behind.
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH} {
+		if !signal.Ignored(s) { // as under nohup
+			signal.Notify(signals, s)
+		}
+	}
 	if req.TTY {
 		if size, err := pty.GetsizeFull(os.Stdin); err == nil {
 			req.Rows, req.Cols = size.Rows, size.Cols

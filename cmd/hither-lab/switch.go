@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -62,7 +61,7 @@ func switchMain() int {
 
 // open makes the switch and starts all hosts.
 func (r *switchRoom) open() (*net.UnixListener, error) {
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	surviveSignals()
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("parting the lab's mounts from the machine's: %w", err)
 	}

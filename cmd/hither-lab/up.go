@@ -181,6 +181,7 @@ func endSwitchRoom(p place, pid int) error {
 	if c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: p.switchSocket(), Net: "unix"}); err == nil {
 		defer c.Close()
 		if send(c, request{Op: "down"}) == nil && waitDead(fd, 3*time.Second) {
+			waitReaped(pid)
 			return nil
 		}
 	}
@@ -188,7 +189,18 @@ func endSwitchRoom(p place, pid int) error {
 	if !waitDead(fd, downWait) {
 		return fmt.Errorf("ending lab %q: process %d was killed but has not ended within %v: it may hang in the kernel", p.name, pid, downWait)
 	}
+	waitReaped(pid)
 	return nil
+}
+
+// waitReaped waits until the machine's pid 1 has taken note of a death, so that `ps` shows nothing
+// any more; where pid 1 takes its time, not for long.
+func waitReaped(pid int) {
+	for deadline := time.Now().Add(50 * time.Millisecond); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			return
+		}
+	}
 }
 
 // killLockHolder ends the process that holds the lab's lock, found by the lock itself.

@@ -75,10 +75,16 @@ func complain(err error) int {
 	return 1
 }
 
+// surviveSignals keeps a pid 1 alive: what runs below it is of the same user and could signal it by
+// mistake. The signals are caught, not ignored, because children would inherit that.
+func surviveSignals() {
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
+}
+
 // boot turns the fresh namespaces into a host.
 func (w *warden) boot() (*net.UnixListener, []byte, error) {
-	// Processes of the host run as the same user and could signal pid 1 by mistake.
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	surviveSignals()
 	f := os.NewFile(4, "listener")
 	l, err := net.FileListener(f)
 	f.Close()
