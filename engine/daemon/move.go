@@ -95,9 +95,6 @@ func (a acceptor) Destination(peer string, offer *handover.Offer) (handover.Dest
 	if !paths.ValidID(offer.App) {
 		return nil, errors.New("the offer's app has an id that is none")
 	}
-	if _, err := capsule.Open(offer.App); err == nil {
-		return nil, fmt.Errorf("%s is here already", offer.Name)
-	}
 	return move.NewDestination(a.d.engine.env), nil
 }
 

@@ -143,7 +143,11 @@ func (p *party) wait(ctx context.Context, kinds ...kind) (*message, error) {
 				return nil, errLost
 			}
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			select {
+			case m = <-p.in: // said before the end
+			default:
+				return nil, context.Cause(ctx)
+			}
 		}
 	}
 	if slices.Contains(kinds, m.Kind) {
@@ -165,8 +169,9 @@ func (p *party) within(ctx context.Context, d time.Duration, what string, kinds 
 // why finds the reason of an error: if the move has been cancelled or the link
 // is lost, that, for the error itself is only what followed from it.
 func (p *party) why(err error) error {
-	if err == nil {
-		return nil
+	var refused *Refusal
+	if err == nil || errors.As(err, &refused) {
+		return err // that is the reason
 	}
 	select {
 	case <-p.ctx.Done():
