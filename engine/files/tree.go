@@ -109,6 +109,8 @@ func SendTree(ctx context.Context, w io.Writer, dir string, opt TreeOptions) (Tr
 			return false, err
 		}
 		defer f.Close()
+		mark.id = identityOf(&fst) // opening may have had to change the mode
+		now[rel] = mark
 		it.Size, it.XAttrs = fst.Size, readXAttrs(f)
 		if err := s.item(it); err != nil {
 			return false, err
