@@ -198,7 +198,7 @@ func (s *show) tell(res *handover.Result) {
 		say("moving %s from %s to %s: undecided: %s", res.App, res.From, res.To, res.Reason)
 		fmt.Fprintf(os.Stderr, "hint: it is settled by itself when the two hosts reach each other again; `hither ls` shows it until then\n")
 	default:
-		say("moving %s from %s to %s: %s; it runs on at %s", res.App, res.From, res.To, res.Reason, res.From)
+		say("moving %s from %s to %s: not moved: %s", res.App, res.From, res.To, res.Reason)
 		for _, p := range res.Problems {
 			if p.Cure != "" {
 				fmt.Fprintf(os.Stderr, "hint: %s\n", p.Cure)
