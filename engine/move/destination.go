@@ -402,6 +402,10 @@ func (d *Destination) Settle(ctx context.Context) ([]string, error) {
 	if d.env.Arrived != nil {
 		d.env.Arrived(d.cap)
 	}
+	// The keeper waits for its starter before it ends: let it go.
+	d.cap.Close()
+	d.cap = nil
+	d.cap.Close() // the keeper need not wait for us when the app ends
 	return d.notes, nil
 }
 
