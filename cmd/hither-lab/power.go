@@ -220,11 +220,11 @@ func (w *warden) findKeeper(app string) (int, error) {
 	}
 	var found []string
 	for _, e := range entries {
-		var state struct{ Name string }
+		var state struct{ Spec struct{ Name string } }
 		if data, err := os.ReadFile(filepath.Join(all, e.Name(), "state.json")); err == nil {
 			json.Unmarshal(data, &state) // a damaged one has no name
 		}
-		if e.Name() == app || state.Name == app {
+		if e.Name() == app || state.Spec.Name == app {
 			found = []string{e.Name()}
 			break
 		}
