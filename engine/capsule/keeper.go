@@ -1,7 +1,6 @@
 package capsule
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,9 +40,6 @@ type keeper struct {
 	reaped  chan struct{} // closed when all its reports are read
 	goPipe  *os.File      // commands to pid 1
 	orders  *os.File      // keeper's end of the order sockets
-
-	cancel context.CancelFunc // ends the network
-	net    sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows; nothing that blocks is done under it
 	state   State
@@ -162,30 +158,30 @@ func (k *keeper) begin(parent *net.UnixConn) error {
 
 // make runs the stage and takes hold of pid 1.
 func (k *keeper) make() error {
-	pid, kind, err := runStage(&k.state.Spec)
+	pid, made, err := runStage(&k.state.Spec)
 	if err != nil {
 		return err
 	}
-	k.state.Net = kind
+	k.state.Net, k.state.NoNet = made.Net, made.NoNet
 	return k.hold(pid)
 }
 
 // runStage makes the namespaces and everything in them; it returns pid 1, a
 // child of this process.
-func runStage(s *Spec) (pid int, kind string, err error) {
+func runStage(s *Spec) (pid int, made report, err error) {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return 0, "", fmt.Errorf("opening hither's own binary: %w", err)
+		return 0, made, fmt.Errorf("opening hither's own binary: %w", err)
 	}
 	defer self.Close()
 	spec, err := jsonMemfd("spec", s)
 	if err != nil {
-		return 0, "", err
+		return 0, made, err
 	}
 	defer spec.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
-		return 0, "", fmt.Errorf("making a pipe: %w", err)
+		return 0, made, fmt.Errorf("making a pipe: %w", err)
 	}
 	defer r.Close()
 	cmd := stageCommand(spec, w, self)
@@ -193,27 +189,26 @@ func runStage(s *Spec) (pid int, kind string, err error) {
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
-		return 0, "", explainNamespaces(err)
+		return 0, made, explainNamespaces(err)
 	}
 	r.SetReadDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // a pipe
-	var last report
 	dec := json.NewDecoder(r)
-	for err == nil && last.Error == "" {
-		err = dec.Decode(&last)
+	for err == nil && made.Error == "" {
+		err = dec.Decode(&made)
 	}
 	switch {
-	case last.Error != "":
-		err = errors.New(last.Error)
-	case err == io.EOF && !last.Made:
+	case made.Error != "":
+		err = errors.New(made.Error)
+	case err == io.EOF && !made.Made:
 		err = errors.New("making the capsule: its first process died")
 	case err == io.EOF:
-		return cmd.Process.Pid, last.Net, nil
+		return cmd.Process.Pid, made, nil
 	default:
 		err = fmt.Errorf("waiting for the capsule to be made: %w", err)
 	}
 	cmd.Process.Kill() //nolint:errcheck // it may have ended
 	cmd.Wait()         //nolint:errcheck // why it failed is known
-	return 0, "", err
+	return 0, made, err
 }
 
 // jsonMemfd is a file in memory with v in it.
@@ -271,24 +266,6 @@ func (k *keeper) hold(pid int) error {
 		}
 	}
 	go k.reap(exits)
-	return nil
-}
-
-// startNetwork carries the capsule's packets.
-func (k *keeper) startNetwork() error {
-	fd, err := pidfdGetfd(k.pidfd, FDNet)
-	if err != nil {
-		return fmt.Errorf("taking the network from the capsule's pid 1: %w", err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	k.cancel = cancel
-	k.net.Add(1)
-	go func() {
-		defer k.net.Done()
-		if err := runNetwork(ctx, fd, k.state.Net); err != nil && ctx.Err() == nil {
-			k.log.Error("network", "error", err)
-		}
-	}()
 	return nil
 }
 
@@ -386,10 +363,6 @@ func (k *keeper) run(parent *net.UnixConn) {
 	k.farewell()
 	listener.Close()
 	os.RemoveAll(k.dir) //nolint:errcheck // nothing more can be done
-	if k.cancel != nil {
-		k.cancel()
-		k.net.Wait()
-	}
 }
 
 // visit runs a conversation that must be over before the keeper goes: who

@@ -3,6 +3,7 @@ package capsule
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -27,6 +28,14 @@ func TestMain(m *testing.M) {
 		case "probe":
 			probeMain()
 			os.Exit(0)
+		case "dial":
+			if err := dialMain(os.Args[2]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
+		case "sleep":
+			time.Sleep(time.Hour)
 		}
 	}
 	os.Exit(m.Run())

@@ -5,17 +5,38 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/network"
 )
 
-// The two hooks of the capsule's network.
+// netFor makes the capsule's side of its network, in the new network namespace,
+// with capabilities there: at least the loopback. Where no more can be had
+// (neither TUN nor veth), the capsule has no network, and why says so.
+func netFor() (fd int, kind, why string, err error) {
+	if err := loopbackUp(); err != nil {
+		return -1, "", "", err
+	}
+	fd, kind, err = network.Open()
+	if err != nil {
+		return -1, "", err.Error(), nil
+	}
+	return fd, kind, "", nil
+}
 
-// openNetwork makes the capsule's end of its network. Stage 1 calls it in the
-// new network namespace, with capabilities there. It returns a descriptor of
-// frames or packets and its kind ("tun", "packet"), or -1 and "" for none.
-var openNetwork = func() (fd int, kind string, err error) { return -1, "", nil }
-
-// runNetwork carries packets between that descriptor and the host until ctx ends.
-var runNetwork = func(ctx context.Context, fd int, kind string) error { return nil }
+// startNetwork carries the capsule's packets between pid 1's descriptor and the host.
+func (k *keeper) startNetwork() error {
+	fd, err := pidfdGetfd(k.pidfd, FDNet)
+	if err != nil {
+		return fmt.Errorf("taking the network from the capsule's pid 1: %w", err)
+	}
+	go func() {
+		// It ends with this process, or when the capsule's network is gone.
+		if err := network.Run(context.Background(), fd, k.state.Net); err != nil {
+			k.log.Error("network", "error", err)
+		}
+	}()
+	return nil
+}
 
 // loopbackUp gives the network namespace its loopback.
 func loopbackUp() error {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/network"
 )
 
 // rooter builds the capsule's root in a mount namespace of its own, in which
@@ -38,8 +40,9 @@ const stage = "/tmp"
 // fdPath names a descriptor for system calls that take only paths.
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// buildRoot makes the whole root but for /proc, which needs the pid namespace.
-func buildRoot(s *Spec) error {
+// buildRoot makes the whole root but for /proc; net says that names are to be
+// asked for through the capsule's network.
+func buildRoot(s *Spec, net bool) error {
 	b := &rooter{own: map[uint64]bool{}, uid: os.Getuid()}
 	// The host's later mounts may still arrive here, ours never leave.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
@@ -79,6 +82,11 @@ func buildRoot(s *Spec) error {
 		if err := b.mount(m); err != nil {
 			return err
 		}
+	}
+	if net {
+		// Where the host's file cannot be replaced (a link to nowhere), names are
+		// not found, but all else works.
+		b.mount(Mount{Kind: "file", Target: "/etc/resolv.conf", Data: network.ResolvConf()}) //nolint:errcheck // as said
 	}
 	return b.seal()
 }

@@ -103,6 +103,7 @@ type State struct {
 	Status *int   `json:"status,omitempty"` // Main's exit status once it ended: 128+n for signal n
 	Moved  string `json:"moved,omitempty"`  // the host it went to
 	Net    string `json:"net,omitempty"`    // kind of the network descriptor: "tun", "packet", "" for none
+	NoNet  string `json:"no_net,omitempty"` // why there is none
 	Since  int64  `json:"since"`            // unix seconds of the start on this host
 }
 

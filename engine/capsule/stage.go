@@ -33,7 +33,8 @@ const (
 // report is a line from the stage to the keeper.
 type report struct {
 	Made  bool   `json:"made,omitempty"`
-	Net   string `json:"net,omitempty"` // kind of the network's descriptor
+	Net   string `json:"net,omitempty"`    // kind of the network's descriptor
+	NoNet string `json:"no_net,omitempty"` // why there is none
 	Error string `json:"error,omitempty"`
 }
 
@@ -98,14 +99,11 @@ func makeCapsule(s *Spec) error {
 			return fmt.Errorf("setting the host name %q: %w", s.Hostname, err)
 		}
 	}
-	if err := loopbackUp(); err != nil {
+	net, kind, why, err := netFor()
+	if err != nil {
 		return err
 	}
-	net, kind, err := openNetwork()
-	if err != nil {
-		return fmt.Errorf("making the capsule's network: %w", err)
-	}
-	if err := buildRoot(s); err != nil {
+	if err := buildRoot(s, net >= 0); err != nil {
 		return err
 	}
 	if err := enterRoot(); err != nil {
@@ -114,7 +112,7 @@ func makeCapsule(s *Spec) error {
 	if err := setClocks(s.Clocks); err != nil {
 		return err
 	}
-	tell(stageReport, report{Made: true, Net: kind})
+	tell(stageReport, report{Made: true, Net: kind, NoNet: why})
 	return becomeInit(s, net)
 }
 
