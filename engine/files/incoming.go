@@ -33,6 +33,7 @@ type Incoming struct {
 	byHash  map[Hash]string   // one such name for each content
 	need    *Need             // the last one answered
 	want    map[uint32]bool
+	trees   map[uint32]string // wanted directories: by number of the Need's Trees, below the layer's folder
 	local   map[string]string // of the last answer: inside path -> file of this host to copy, or ""
 }
 
@@ -175,6 +176,7 @@ func (in *Incoming) answer(ctx context.Context, n *Need, everything bool) (*Answ
 			a.Bytes += e.Size
 		}
 	}
+	in.wantTrees(n, a)
 	if limit := in.o.MaxBytes; limit > 0 && a.Bytes > limit {
 		return nil, fmt.Errorf("the app's files are %d bytes, more than the %d this host takes", a.Bytes, limit)
 	}
@@ -297,6 +299,12 @@ func (in *Incoming) Receive(ctx context.Context, r io.Reader, note func(int64)) 
 		}
 		if it == nil {
 			break
+		}
+		if int64(it.Index) >= int64(len(n.Entries)) {
+			if err := in.takeTree(s, it, &stats); err != nil {
+				return fail(err)
+			}
+			continue
 		}
 		if int(it.Index) <= last || !in.want[it.Index] || it.Kind != Regular || it.Gone {
 			return fail(damaged("file %d was not asked for, or came out of order", it.Index))

@@ -182,3 +182,46 @@ func TestMoveAway(t *testing.T) {
 		t.Error("the host was written to")
 	}
 }
+
+// TestTrees: a destination without an interpreter gets its library too, one
+// that has it gets nothing.
+func TestTrees(t *testing.T) {
+	a := t.TempDir()
+	write(t, a+"/usr/bin/python3.99", "the interpreter", 0o755)
+	write(t, a+"/usr/lib/python3.99/json/__init__.py", "import re", 0o644)
+	write(t, a+"/usr/lib/python3.99/lib-dynload/_x.so", "mapped", 0o644)
+	os.Symlink("json", a+"/usr/lib/python3.99/link")
+	for _, has := range []bool{false, true} {
+		b := t.TempDir()
+		os.MkdirAll(b+"/usr/lib", 0o755)
+		if has {
+			os.MkdirAll(b+"/usr/lib/python3.99", 0o755)
+		}
+		src := NewSource(NewHasher(""))
+		n, err := src.Need(ctx, Survey{Root: a, Self: hostA, Origin: hostA, Held: []Held{
+			{Path: "/usr/bin/python3.99", Mapped: true}, {Path: "/usr/lib/python3.99/lib-dynload/_x.so", Mapped: true}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := NewIncoming(IncomingOptions{Dir: filepath.Join(t.TempDir(), "id", "layer"), Self: hostB, Root: b, Hasher: NewHasher("")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		through(t, src, in, n)
+		got := tree(t, in.Layer.dir+"/sys")
+		want := strings.Join([]string{`usr/`, `usr/bin/`, `usr/bin/python3.99 755 "the interpreter"`, `usr/lib/`, `usr/lib/python3.99/`,
+			`usr/lib/python3.99/json/`, `usr/lib/python3.99/json/__init__.py 644 "import re"`, `usr/lib/python3.99/lib-dynload/`,
+			`usr/lib/python3.99/lib-dynload/_x.so 644 "mapped"`, `usr/lib/python3.99/link -> json`}, "\n")
+		if has {
+			want = strings.Join([]string{`usr/`, `usr/bin/`, `usr/bin/python3.99 755 "the interpreter"`, `usr/lib/`, `usr/lib/python3.99/`,
+				`usr/lib/python3.99/lib-dynload/`, `usr/lib/python3.99/lib-dynload/_x.so 644 "mapped"`}, "\n")
+		}
+		if got != want {
+			t.Errorf("has %v: got\n%s\nwant\n%s", has, got, want)
+		}
+		if d, err := src.Recheck(ctx, Survey{Root: a, Self: hostA, Origin: hostA}); err != nil || len(d.Entries)+len(d.Gone)+len(d.Trees) != 0 {
+			t.Errorf("at rest: %+v %v", d, err)
+		}
+	}
+}

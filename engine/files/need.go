@@ -76,6 +76,7 @@ type Need struct {
 	Base    []Entry  `cbor:"9,keyasint,omitempty"` // the ledger, if the app is away from its origin
 	Since   int64    `cbor:"10,keyasint,omitempty"`
 	Whole   []string `cbor:"11,keyasint,omitempty"` // trees of the capsule's own that travel by SendTree
+	Trees   []string `cbor:"12,keyasint,omitempty"` // the system's directories that go along where they are lacking
 }
 
 // Bytes is the sum of the sizes of all regular files.
@@ -105,6 +106,7 @@ type Answer struct {
 	Bytes   int64     `cbor:"2,keyasint,omitempty"` // their sum
 	Rebound int       `cbor:"3,keyasint,omitempty"` // files that are there with the same content
 	Carried int       `cbor:"4,keyasint,omitempty"` // files that will lie in the layer
+	Trees   []uint32  `cbor:"6,keyasint,omitempty"` // of the Need's Trees, those lacking here
 	Refused []Refusal `cbor:"5,keyasint,omitempty"` // what cannot be shown there, each with a reason; none may be left for a move
 }
 
@@ -158,6 +160,11 @@ func DecodeAnswer(b []byte, n *Need) (*Answer, error) {
 		}
 		last = int(w)
 	}
+	for _, t := range a.Trees {
+		if int(t) >= len(n.Trees) {
+			return nil, fmt.Errorf("the answer on needed files wants directory %d of %d", t, len(n.Trees))
+		}
+	}
 	return &a, nil
 }
 
@@ -192,6 +199,14 @@ func (n *Need) check() error {
 	for _, p := range n.Whole {
 		if err := CheckPath(p); err != nil {
 			return bad(err)
+		}
+	}
+	for _, p := range n.Trees {
+		if err := CheckPath(p); err != nil {
+			return bad(err)
+		}
+		if p == "/" || underAny(p, kernelTrees) != "" || underAny(p, n.Private) != "" {
+			return bad(fmt.Errorf("%q cannot be carried", p))
 		}
 	}
 	for _, p := range n.Gone {

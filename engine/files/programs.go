@@ -13,11 +13,12 @@ import (
 
 // programs takes what programs among the files need to be started again: the
 // dynamic loader, the interpreter of a script, and the other names by which
-// the needed programs and libraries are found (libc.so.6, python3).
+// the needed programs and libraries are found (libc.so.6, python3). What an
+// earlier survey of this move knows is not looked at again.
 func (c *collector) programs() {
 	var list []*Entry
 	for _, e := range c.list {
-		if e.Kind == Regular && (e.Use&Mapped != 0 || e.Mode&0o111 != 0) {
+		if e.Kind == Regular && (e.Use&Mapped != 0 || e.Mode&0o111 != 0) && c.src.entry(e.Path) == nil {
 			list = append(list, e)
 		}
 	}
@@ -81,7 +82,7 @@ func (c *collector) otherNames() {
 	wanted := map[string]bool{}
 	dirs := map[string]bool{}
 	for _, e := range c.list {
-		if e.Kind == Regular && e.Use&Document == 0 && (e.Use&Mapped != 0 || e.Mode&0o111 != 0) {
+		if e.Kind == Regular && e.Use&Document == 0 && c.src.entry(e.Path) == nil && (e.Use&Mapped != 0 || e.Mode&0o111 != 0) {
 			wanted[e.Path] = true
 			dirs[path.Dir(e.Path)] = true
 		}

@@ -43,6 +43,11 @@ func (src *Source) Send(ctx context.Context, w io.Writer, n *Need, a *Answer, no
 			*mine = *e
 		}
 	}
+	for _, i := range a.Trees {
+		if err := src.sendTree(ctx, v, s, n, i, &stats); err != nil {
+			return fail(err)
+		}
+	}
 	err = s.stop()
 	stats.Bytes = s.bytes
 	return stats, err

@@ -102,12 +102,12 @@ func (src *Source) Recheck(ctx context.Context, s Survey) (*Need, error) {
 		before[old.Entries[i].Path] = &old.Entries[i]
 	}
 	delta := *n
-	delta.Delta, delta.Entries, delta.Gone = true, nil, nil
+	delta.Delta, delta.Entries, delta.Gone, delta.Trees = true, nil, nil, nil
 	for i := range n.Entries {
 		e := n.Entries[i]
 		was := before[e.Path]
 		delete(before, e.Path)
-		if was != nil && *was == e {
+		if was != nil && was.alike(&e) {
 			continue
 		}
 		e.Have = was != nil && was.sameContent(&e) && was.Use&Document == e.Use&Document
@@ -139,6 +139,15 @@ func (src *Source) survey(ctx context.Context, s Survey) (*Need, map[string]*kno
 	}
 	defer v.Close()
 	c := &collector{src: src, s: &s, view: v, list: map[string]*Entry{}, state: map[string]*known{}}
+
+	if src.need != nil { // the system's files do not change in the moment of a freeze
+		for _, e := range src.need.Entries {
+			if e.Use&Document == 0 {
+				e.Use = 0
+				c.list[e.Path], c.state[e.Path] = &e, src.state[e.Path]
+			}
+		}
+	}
 
 	n := &Need{From: s.Self, Origin: s.Origin, Whole: s.Whole, Since: time.Now().UnixNano()}
 	if s.Home != "" && homeable(path.Clean(s.Home)) {
@@ -180,6 +189,11 @@ func (src *Source) survey(ctx context.Context, s Survey) (*Need, map[string]*kno
 	}
 	c.priv = topmost(c.priv)
 	n.Private = c.priv
+	for _, d := range c.trees() {
+		if underAny(d, c.priv) == "" {
+			n.Trees = append(n.Trees, d)
+		}
+	}
 	for _, e := range c.list {
 		n.Entries = append(n.Entries, *e)
 	}
@@ -489,6 +503,9 @@ const racy = 100 * time.Millisecond
 
 func (c *collector) hashOne(ctx context.Context, e *Entry) error {
 	k := c.state[e.Path]
+	if e.Use&Document == 0 && k == c.src.state[e.Path] {
+		return nil // carried over from the last survey
+	}
 	f, st, err := c.open(k.at)
 	if err != nil {
 		if e.Use&(Open|Document) == 0 && errors.Is(err, unix.EACCES) {
@@ -527,6 +544,15 @@ func (c *collector) open(at folderName) (*os.File, unix.Stat_t, error) {
 	}
 	defer d.Close()
 	return d.openRegular(at.rel)
+}
+
+// alike says whether an entry needs no mention in a delta. What the app holds
+// of the system's files matters to nobody.
+func (e *Entry) alike(o *Entry) bool {
+	if e.Use&Document == 0 && o.Use&Document == 0 {
+		return e.sameContent(o)
+	}
+	return *e == *o
 }
 
 // Needed is the last survey: what Need gave, with what Send and Recheck found

@@ -350,3 +350,24 @@ func BenchmarkSurvey(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRecheck is what the files add to the downtime if nothing changed.
+func BenchmarkRecheck(b *testing.B) {
+	var held []Held
+	list, _ := filepath.Glob("/usr/lib/x86_64-linux-gnu/*.so*")
+	for _, p := range list[:min(len(list), 60)] {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			held = append(held, Held{Path: real, Mapped: true})
+		}
+	}
+	src := NewSource(NewHasher(""))
+	s := Survey{Root: "/", Self: hostA, Origin: hostA, Held: held}
+	if _, err := src.Need(ctx, s); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if d, err := src.Recheck(ctx, s); err != nil || len(d.Entries) != 0 {
+			b.Fatal(err, d)
+		}
+	}
+}
