@@ -115,6 +115,7 @@ type probed struct {
 
 func (p *probed) end() {
 	p.in.Close()
+	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
 

@@ -5,6 +5,7 @@ package tracee
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,12 +24,15 @@ func (t *Tracer) Detach(p *Process) error {
 	if p.Leader() != nil {
 		errs = append(errs, p.hide(), p.Unprepare())
 	}
-	for _, th := range p.Threads {
+	// The leader last: if the process was killed meanwhile, its end is told after
+	// that of all others.
+	for _, th := range slices.Backward(p.Threads) {
 		if !th.gone {
 			errs = append(errs, t.release(th))
 		}
 	}
 	errs = append(errs, p.close())
+	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, ErrGone) })
 	return errors.Join(errs...)
 }
 

@@ -5,6 +5,7 @@ package tracee
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,10 +26,11 @@ type Process struct {
 	gadget    uint64 // address of a `syscall` instruction in it; 0: not looked for yet
 	train     *train
 	trainAt   uint64
-	heritable bool   // the train is mapped in children, too
-	trapping  []byte // the sigaction of SIGTRAP, if that is ignored
-	hidden    bool   // was not dumpable before Seize made it so
-	pidfd     int    // -1: not opened
+	heritable bool         // the train is mapped in children, too
+	trapping  []byte       // the sigaction of SIGTRAP, if that is ignored
+	files     *unix.Rlimit // to be put back: it was raised to have a descriptor free
+	hidden    bool         // was not dumpable before Seize made it so
+	pidfd     int          // -1: not opened
 	mem       *os.File
 }
 
@@ -161,8 +163,14 @@ func (th *Thread) ok() error {
 // it was killed: then it is reaped here, as only its tracer can.
 func (th *Thread) failed(doing string, err error) error {
 	if err == unix.ESRCH {
-		if _, werr := th.p.t.wait(th.Tid, stopTimeout); werr == ErrGone {
-			th.p.t.forget(th)
+		// The end of a leader is told after that of all others.
+		for _, other := range append(slices.Clone(th.p.Threads), th) {
+			if other.gone || other != th && th.Tid != th.p.Pid {
+				continue
+			}
+			if _, werr := th.p.t.wait(other.Tid, reapTimeout); werr == ErrGone {
+				th.p.t.forget(other)
+			}
 		}
 		err = ErrGone
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -181,23 +182,23 @@ func (f *freezing) undo() bool {
 			}
 		}
 	}
-	cured := true
-	for _, th := range f.waiting {
-		if th.gone {
-			continue
-		}
-		switch err := f.t.toRest(th, 2*stopTimeout); {
-		case err == nil:
-			_ = f.t.release(th)
-		case !errors.Is(err, ErrGone):
-			// Left attached and running: PTRACE_DETACH needs a stop. The end of
-			// the tracer's thread lets it go.
-			delete(f.t.held, th.Tid)
-			f.t.stuck[th.Tid] = th
-			cured = false
-		}
+	// First those that have stopped by now, the children that others wait for among them.
+	for _, limit := range []time.Duration{stopTimeout / 10, 2 * stopTimeout} {
+		f.waiting = slices.DeleteFunc(f.waiting, func(th *Thread) bool {
+			if !th.gone && f.t.toRest(th, limit) == nil {
+				_ = f.t.release(th)
+				return true
+			}
+			return th.gone
+		})
 	}
-	return cured
+	for _, th := range f.waiting {
+		// Left attached and running: PTRACE_DETACH needs a stop. Tracer.loop
+		// sees to it.
+		delete(f.t.held, th.Tid)
+		f.t.stuck[th.Tid] = th
+	}
+	return len(f.waiting) == 0
 }
 
 // ended says whether a thread is a zombie or gone.

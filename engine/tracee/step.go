@@ -40,12 +40,12 @@ func (th *Thread) stepping(fn func(step func(uintptr, ...uint64) (uint64, error)
 	if err := th.injectable(); err != nil {
 		return err
 	}
-	gadget, err := th.p.findGadget()
-	if err != nil {
-		return err
-	}
 	if err := kernel.PtraceSetSigMask(th.Tid, ^uint64(0)); err != nil {
 		return th.failed("blocking the signals", err)
+	}
+	gadget, err := th.p.findGadget()
+	if err != nil {
+		return errors.Join(err, th.putBack())
 	}
 	err = fn(func(nr uintptr, args ...uint64) (uint64, error) {
 		value, err := th.step(gadget, nr, args)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +29,7 @@ type Tracer struct {
 	jobs chan job
 	done chan struct{}
 	once sync.Once
-	tid  int
+	tid  atomic.Int64
 
 	// Only the tracer's thread touches these.
 	held  map[int]*Thread // by tid, everything attached
@@ -58,14 +59,35 @@ func New() *Tracer {
 // whatever hold on a process was left.
 func (t *Tracer) loop(ready chan struct{}) {
 	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		// The first thread of a Go program never ends. While it is locked here,
+		// another goroutine gets another thread.
+		go t.loop(ready)
+		<-ready
+		runtime.UnlockOSThread()
+		return
+	}
 	// Naps while waiting for a stop should be as short as asked.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	t.tid = unix.Gettid()
+	t.tid.Store(int64(unix.Gettid()))
 	close(ready)
 	for {
 		select {
 		case j := <-t.jobs:
-			j.err <- j.fn()
+			err := j.fn()
+			renewed := len(t.stuck) > 0 && len(t.held) == 0
+			if renewed {
+				// A thread that cannot be stopped cannot be let go either: only
+				// the end of this thread does that. Another takes over.
+				t.stuck = map[int]*Thread{}
+				ready := make(chan struct{})
+				go t.loop(ready)
+				<-ready
+			}
+			j.err <- err
+			if renewed {
+				return
+			}
 		case <-t.done:
 			return
 		}
@@ -88,7 +110,7 @@ func (t *Tracer) Do(fn func() error) error {
 
 // onThread works because the tracer's goroutine never leaves its thread and no
 // other goroutine can run there.
-func (t *Tracer) onThread() bool { return unix.Gettid() == t.tid }
+func (t *Tracer) onThread() bool { return int64(unix.Gettid()) == t.tid.Load() }
 
 func (t *Tracer) check() error {
 	if !t.onThread() {

@@ -124,6 +124,11 @@ func (p *Process) makeTrain(th *Thread, at uint64) error {
 		if err == unix.EINVAL { // before Linux 6.3
 			fd, err = step(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC)
 		}
+		if err == unix.EMFILE {
+			if err = p.allowFiles(); err == nil {
+				fd, err = step(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC)
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("making a memory file: %w", err)
 		}
@@ -155,6 +160,9 @@ func (p *Process) makeTrain(th *Thread, at uint64) error {
 	if err := th.Batch(calls); err != nil {
 		return err
 	}
+	if err := p.putLimitBack(); err != nil {
+		return err
+	}
 	if err := errors.Join(calls[0].Err(), calls[1].Err(), calls[2].Err()); err != nil {
 		return err
 	}
@@ -163,6 +171,34 @@ func (p *Process) makeTrain(th *Thread, at uint64) error {
 		p.trapping = append([]byte(nil), action...)
 		return th.ignoreTraps()
 	}
+	return nil
+}
+
+// allowFiles raises the soft limit on open files of a process that has reached it.
+func (p *Process) allowFiles() error {
+	var limit unix.Rlimit
+	if err := unix.Prlimit(p.Pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		return fmt.Errorf("reading its limit on open files: %w", err)
+	}
+	if limit.Cur == limit.Max {
+		return fmt.Errorf("it has as many open files as its hard limit allows (%d): close one, or start it with a higher limit", limit.Max)
+	}
+	raised := unix.Rlimit{Cur: limit.Max, Max: limit.Max}
+	if err := unix.Prlimit(p.Pid, unix.RLIMIT_NOFILE, &raised, nil); err != nil {
+		return fmt.Errorf("raising its limit on open files: %w", err)
+	}
+	p.files = &limit
+	return nil
+}
+
+func (p *Process) putLimitBack() error {
+	if p.files == nil {
+		return nil
+	}
+	if err := unix.Prlimit(p.Pid, unix.RLIMIT_NOFILE, p.files, nil); err != nil {
+		return fmt.Errorf("putting its limit on open files back: %w", err)
+	}
+	p.files = nil
 	return nil
 }
 

@@ -468,6 +468,122 @@ while True:
 	}
 }
 
+// TestVforkForLong has a parent wait in vfork for a child that cannot go on: first to
+// the end of all attempts, then for a while.
+func TestVforkForLong(t *testing.T) {
+	fifo := t.TempDir() + "/fifo"
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "sh", "-c", `python3 -c "
+import os, sys
+for i in range(2):
+    print('ready', flush=True)
+    os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, '`+fifo+`', os.O_RDONLY, 0)])
+    print('spawned', flush=True)
+import time
+time.sleep(60)
+"; true`)
+	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
+	tr := newTracer(t)
+	inVfork := func() bool {
+		all, _ := descendants(v.Process.Pid)
+		return len(all) >= 2 && state(t, all[0]) == 'D'
+	}
+	release := func() {
+		f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+		if err == nil {
+			f.Close()
+		}
+	}
+	v.line(t)
+	until(t, "it waits in vfork", inVfork)
+	err := tr.Do(func() error {
+		_, err := tr.FreezeTree(v.Process.Pid)
+		return err
+	})
+	if !errors.Is(err, errTimeout) {
+		t.Fatalf("frozen in vfork: %v", err)
+	}
+	t.Log(err)
+	release()
+	if v.line(t) != "spawned" {
+		t.Fatal("it does not go on")
+	}
+	v.line(t)
+	until(t, "it waits in vfork again", inVfork)
+	go func() {
+		time.Sleep(stopTimeout + stopTimeout/2)
+		release()
+	}()
+	do(t, tr, func() error {
+		all, err := tr.FreezeTree(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		return tr.DetachAll(all)
+	})
+	if v.line(t) != "spawned" {
+		t.Fatal("it does not go on")
+	}
+}
+
+func TestNoDescriptorFree(t *testing.T) {
+	v := start(t, nil, "python3", "-c", `
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 100))
+try:
+    while True: os.dup(0)
+except OSError: pass
+print("ready", flush=True)
+import time
+time.sleep(60)
+`)
+	v.line(t)
+	tr := newTracer(t)
+	do(t, tr, func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		if _, err := p.Threads[0].Syscall(unix.SYS_DUP, 0); err != unix.EMFILE {
+			return fmt.Errorf("dup: %v", err)
+		}
+		return tr.Detach(p)
+	})
+}
+
+func TestKilledWhileHeld(t *testing.T) {
+	v := startVictim(t, nil, "count")
+	v.line(t)
+	tr := newTracer(t)
+	do(t, tr, func() error {
+		p, err := tr.Seize(v.Process.Pid)
+		if err != nil {
+			return err
+		}
+		if err := p.Prepare(0); err != nil {
+			return err
+		}
+		if err := unix.Kill(p.Pid, unix.SIGKILL); err != nil {
+			return err
+		}
+		if _, err := p.Threads[0].Syscall(unix.SYS_GETPID); !errors.Is(err, ErrGone) {
+			return fmt.Errorf("a call in a killed process: %v", err)
+		}
+		return tr.Detach(p)
+	})
+	do(t, tr, func() error {
+		if len(tr.held) != 0 {
+			return fmt.Errorf("still held: %v", tr.held)
+		}
+		return nil
+	})
+}
+
 // TestSignalsAreKept holds a process again and again while signals rain on it.
 func TestSignalsAreKept(t *testing.T) {
 	v := start(t, nil, "python3", "-c", `

@@ -16,6 +16,7 @@ import (
 const (
 	stopTimeout = time.Second
 	callTimeout = 20 * time.Second
+	reapTimeout = 100 * time.Millisecond // for the news of a death that is certain
 )
 
 var errTimeout = errors.New("it did not stop in time")
