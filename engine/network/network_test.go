@@ -664,3 +664,40 @@ func BenchmarkTCP(b *testing.B) {
 		})
 	}
 }
+
+// TestIdle: a network that nobody uses costs nothing.
+func TestIdle(t *testing.T) {
+	onBoth(t, func(t *testing.T, c *capsule) {
+		port := serve(t, "127.0.0.1", echo)
+		conn := c.mustDial("tcp", at(Gateway4, port))
+		conn.Write([]byte("x"))
+		conn.Read(make([]byte, 1))
+		time.Sleep(time.Second) // delayed acknowledgements
+		before := switches(t)
+		time.Sleep(4 * time.Second)
+		// Go's monitor takes some dozens of naps before it rests, too.
+		if n := switches(t) - before; n > 150 {
+			t.Errorf("%d wake-ups in 4 s of rest", n)
+		}
+	})
+}
+
+// switches counts how often this process has gone to sleep.
+func switches(t *testing.T) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		b, _ := os.ReadFile(file)
+		for _, line := range strings.Split(string(b), "\n") {
+			if rest, ok := strings.CutPrefix(line, "voluntary_ctxt_switches:"); ok {
+				k := 0
+				fmt.Sscan(rest, &k)
+				n += k
+			}
+		}
+	}
+	return n
+}
