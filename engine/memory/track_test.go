@@ -104,3 +104,35 @@ func TestTracker(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// BenchmarkLast is what the last round costs while the process is stopped, when little was written.
+func BenchmarkLast(b *testing.B) {
+	from := holdBench(b)
+	tr := tracee.New()
+	defer tr.Close()
+	var k *Tracker
+	err := tr.Do(func() error {
+		p, err := tr.Seize(from)
+		if err != nil {
+			return err
+		}
+		if k, err = Track(p); err != nil {
+			return err
+		}
+		return tr.Detach(p)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer k.Close()
+	all := []Range{{Start: atAnon, End: atAnon + sizeBench}}
+	if first, err := k.Round(all); err != nil || Size(first) != sizeBench {
+		b.Fatal(Size(first), err)
+	}
+	b.SetBytes(sizeBench)
+	for b.Loop() {
+		if last, err := k.Last(all); err != nil || Size(last) != 0 {
+			b.Fatal(Size(last), err)
+		}
+	}
+}
