@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,9 +75,8 @@ func (src *Source) sendOne(c *collector, s *sender, i uint32, e *Entry) (Hash, i
 	if err := s.item(it); err != nil {
 		return Hash{}, 0, err
 	}
-	if identityOf(&st) != k.id {
-		k.fresh = true // it moved since it was hashed
+	if k.id = identityOf(&st); time.Since(time.Unix(0, k.id.CTime)) < racy {
+		k.fresh = true // the next change may not show in its times
 	}
-	k.id = identityOf(&st)
 	return s.content(f, st.Size)
 }
