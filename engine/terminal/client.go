@@ -200,16 +200,6 @@ func (c *visit) leave(m *modes) {
 	c.out.Write(b)
 }
 
-// dirty tells whether an app left something on that a shell does not survive.
-func (m *modes) dirty() bool {
-	for n, on := range m.dec {
-		if on && (n >= 1000 && n <= 1016 || n == 9) || !on && n == 25 {
-			return true
-		}
-	}
-	return m.alt != 0 || m.keypad || len(m.kitty[0])+len(m.kitty[1]) > 0
-}
-
 func (c *visit) send(kind byte, payload []byte) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()

@@ -253,46 +253,6 @@ func (m *modes) appendKitty(b []byte, which int) []byte {
 	return b
 }
 
-// leave returns the sequences that bring a terminal back to what a shell
-// expects, after an app that was not asked to clean up.
-func (m *modes) leave() []byte {
-	b := []byte("\x18\x1b\\")
-	for _, n := range sortedKeys(m.dec) {
-		if on := n == 25; m.dec[n] != on {
-			b = fmt.Appendf(b, "\x1b[?%d%c", n, onOff(on))
-		}
-	}
-	b = append(b, "\x1b[?2026l"...)
-	if m.alt != 0 {
-		b = appendPop(b, len(m.kitty[1]))
-		b = fmt.Appendf(b, "\x1b[?%dl", m.alt)
-	}
-	b = appendPop(b, len(m.kitty[0]))
-	if m.keypad {
-		b = append(b, "\x1b>"...)
-	}
-	if m.cursor != 0 {
-		b = append(b, "\x1b[0 q"...)
-	}
-	for i, v := range m.modify {
-		if v != 0 {
-			b = fmt.Appendf(b, "\x1b[>%dm", i)
-		}
-	}
-	for _, key := range sortedKeys(m.colours) {
-		b = fmt.Appendf(b, "\x1b]1%s\a", strings.Replace(key, "4;", "04;", 1))
-	}
-	// Insert mode and charsets, then the margins without moving the cursor, then the colours.
-	return append(b, "\x1b[4l\x1b[20l\x1b[?6l\x1b[?7h\x0f\x1b(B\x1b7\x1b[r\x1b8\x1b[m"...)
-}
-
-func appendPop(b []byte, n int) []byte {
-	if n > 0 {
-		b = fmt.Appendf(b, "\x1b[<%du", n)
-	}
-	return b
-}
-
 func onOff(on bool) byte {
 	if on {
 		return 'h'
