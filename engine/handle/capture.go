@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 	"golang.org/x/sys/unix"
 
 	"hither/engine/image"
+	"hither/engine/kernel"
 )
 
 // Proc is a process of the capsule.
@@ -134,6 +136,7 @@ func (c *capturer) run() error {
 			return fmt.Errorf("looking at the descriptors of %s (pid %d): %w", comm(p.Pid), p.Inner, err)
 		}
 	}
+	c.sharedTables()
 	if err := c.portals(); err != nil {
 		return err
 	}
@@ -275,6 +278,33 @@ func (c *capturer) table(p Proc) error {
 	}
 	c.out.Tables[p.Inner] = table
 	return nil
+}
+
+// sharedTables refuses processes that share one descriptor table (clone with
+// CLONE_FILES): a restored one would have its own.
+func (c *capturer) sharedTables() {
+	var sorted []Proc
+	for _, p := range c.in.Procs {
+		if p.Zombie {
+			continue
+		}
+		at, found := slices.BinarySearchFunc(sorted, p, func(a, b Proc) int {
+			order, err := kernel.Kcmp(a.Pid, b.Pid, kernel.KcmpFiles, 0, 0)
+			switch {
+			case err != nil || order == 1:
+				return -1
+			case order == 2:
+				return 1
+			}
+			return 0
+		})
+		if found {
+			c.problems = append(c.problems, Problem{p.Inner, comm(p.Pid), -1,
+				fmt.Sprintf("one table of descriptors together with %s (pid %d)", comm(sorted[at].Pid), sorted[at].Inner), cureAgain})
+			continue
+		}
+		sorted = slices.Insert(sorted, at, p)
+	}
 }
 
 func (c *capturer) portals() error {

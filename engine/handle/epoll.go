@@ -3,11 +3,13 @@ package handle
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"hither/engine/image"
 	"hither/engine/kernel"
 )
 
@@ -96,7 +98,7 @@ func parseEpollLine(text string) (e epollEntry, ino, dev uint64, err error) {
 // watched finds the description behind an entry: the nth of its number.
 func (c *capturer) watched(d *desc, fd int, nth uint32, dev, ino uint64) (*desc, error) {
 	self := os.Getpid()
-	for _, other := range c.descs {
+	for _, other := range append(c.numbered(fd), c.descs...) {
 		// sdev is the kernel's own encoding of the device: major in the high 12 bits.
 		st := &other.seen.st
 		if st.Ino != ino || uint64(unix.Major(st.Dev))<<20|uint64(unix.Minor(st.Dev)) != dev {
@@ -111,6 +113,18 @@ func (c *capturer) watched(d *desc, fd int, nth uint32, dev, ino uint64) (*desc,
 		}
 	}
 	return nil, nil
+}
+
+// numbered are the descriptions that some process has under this number now:
+// the likely ones.
+func (c *capturer) numbered(fd int) []*desc {
+	var out []*desc
+	for _, table := range c.out.Tables {
+		if at, ok := slices.BinarySearchFunc(table, fd, func(d image.Descriptor, fd int) int { return d.FD - fd }); ok {
+			out = append(out, c.descs[table[at].Handle-1])
+		}
+	}
+	return out
 }
 
 func rebindEpolls(b *binder, entries []*entry) error {

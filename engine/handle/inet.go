@@ -124,7 +124,7 @@ func bindTo(dup int, local []byte) error {
 	if err := bindRaw(dup, local); err != nil {
 		a := inetAddress(local)
 		if err == unix.EADDRNOTAVAIL {
-			return fmt.Errorf("binding it to %s: the capsule has no such address here", a)
+			return fmt.Errorf("binding it to %s, an address that the capsule does not have here: %w", a, err)
 		}
 		return fmt.Errorf("binding it to %s: %w", a, err)
 	}

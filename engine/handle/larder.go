@@ -47,11 +47,12 @@ func (l *Larder) makeRoom(b *binder) error {
 			top = max(top, w.FD)
 		}
 	}
-	l.Base = top + 1
+	// While things are made they have the lowest numbers above pid 1's own: the
+	// larder lies above those, too.
+	count := l.count(b)
+	l.Base = max(top+1, initFDs+count)
 	l.next = l.Base
-	// Each handle, each file mapped in two ways, shared memory, terminals; and
-	// as many again while they are made.
-	need := l.Base + 2*(len(l.app.Handles)+2*len(l.app.Files)+len(l.app.Shared)+len(b.byKind[kindMaster])) + 64
+	need := l.Base + count
 	if _, err := b.call(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, b.addr); err != nil {
 		return fmt.Errorf("asking for the limit of open files: %w", err)
 	}
@@ -68,6 +69,23 @@ func (l *Larder) makeRoom(b *binder) error {
 		return fmt.Errorf("raising the limit of open files to %d: %w", need, err)
 	}
 	return nil
+}
+
+// count bounds how many descriptors pid 1 has at once: each handle and its
+// other end, each file mapped in two ways, shared memory, terminals, and who sends datagrams.
+func (l *Larder) count(b *binder) int {
+	n := 2*(len(l.app.Handles)+len(l.app.Files)+len(l.app.Processes)) + len(l.app.Shared) + 64
+	top := 0 // terminals are made from number 0 on
+	for _, e := range b.byKind[kindMaster] {
+		top = max(top, e.rec.(*masterRecord).Index)
+	}
+	for _, e := range b.byKind[kindSlave] {
+		top = max(top, e.rec.(*slaveRecord).Index)
+	}
+	for _, e := range b.byKind[kindUDP] {
+		n += len(e.rec.(*udpRecord).Queue)
+	}
+	return n + top
 }
 
 // shelve moves everything that was made to its slot, and the portals to theirs.

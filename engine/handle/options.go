@@ -35,7 +35,7 @@ var (
 		{unix.IPPROTO_IP, unix.IP_RECVTTL, 4}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 4}, {unix.IPPROTO_IP, unix.IP_RECVERR, 4},
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, 4}, {unix.IPPROTO_IP, unix.IP_FREEBIND, 4},
 	}, generalOptions...)
-	udpOptions = []optionName{{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 4}, {unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 4}}
+	udpOptions   = []optionName{{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 4}, {unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 4}}
 	inet6Options = []optionName{
 		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 4}, {unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4},
 		{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 4},

@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -111,7 +112,12 @@ func rebindUDP(b *binder, entries []*entry) error {
 			return err
 		}
 		if len(r.Local) > 0 {
-			if err := bindTo(dup, r.Local); err != nil {
+			err := bindTo(dup, r.Local)
+			if errors.Is(err, unix.EADDRNOTAVAIL) && len(r.Remote) > 0 {
+				// The address was chosen for it when it connected, and will be again.
+				err = bindTo(dup, sockaddr(r.Domain, netip.AddrPortFrom(netip.IPv6Unspecified(), inetAddress(r.Local).Port())))
+			}
+			if err != nil {
 				return err
 			}
 			bound[inetAddress(r.Local)] = dup

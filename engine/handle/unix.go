@@ -129,8 +129,14 @@ func captureUnix(c *capturer, d *desc) (record, error) {
 		return nil, err
 	}
 	for i := range r.Queue {
-		if m := &r.Queue[i]; len(m.fromName) > 0 {
+		m := &r.Queue[i]
+		if len(m.fromName) > 0 {
 			m.From = c.unixSender(m.fromName)
+		}
+		for _, id := range m.Handles {
+			if k := c.descs[id-1].kind; k != nil && k.late {
+				return nil, refuse(cureAgain, "a unix socket in which %s waits", c.descs[id-1].seen.link)
+			}
 		}
 	}
 	if row.state == tcpListen {

@@ -201,7 +201,7 @@ func (b *binder) unixPending(e *entry, r *unixRecord) error {
 func (b *binder) unixSettle(e *entry, r *unixRecord) error {
 	return b.with(b.made[e.ID], func(dup int) error {
 		for _, o := range r.Options {
-			if o.Name == unix.SO_PEEK_OFF || o.Name == unix.SO_SNDBUF {
+			if o.Name == unix.SO_PEEK_OFF {
 				continue // when it is filled
 			}
 			if err := applyOptions(dup, []option{o}); err != nil {

@@ -93,16 +93,23 @@ func (c *capturer) unixMessage(d *desc, m *message) (unixMessage, error) {
 // fillUnix puts messages into the new sockets, then shuts down what was shut
 // down, and lets go of what only served to get there.
 func fillUnix(b *binder, entries []*entry) error {
+	room := map[int]int{} // senders by duplicate, and the buffer size they have
 	for _, e := range entries {
-		if err := b.fillUnix(e); err != nil {
+		if err := b.fillUnix(e, room); err != nil {
 			return fmt.Errorf("filling unix socket %d: %w", e.ID, err)
+		}
+	}
+	for dup, size := range room {
+		// The kernel doubles what it is given (socket(7)).
+		if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_SNDBUF, size/2); err != nil {
+			return fmt.Errorf("setting the buffer of a unix socket: %w", err)
 		}
 	}
 	for _, e := range entries {
 		r := e.rec.(*unixRecord)
 		err := b.with(b.made[e.ID], func(dup int) error {
 			for _, o := range r.Options {
-				if o.Name == unix.SO_PEEK_OFF || o.Name == unix.SO_SNDBUF {
+				if o.Name == unix.SO_PEEK_OFF {
 					if err := applyOptions(dup, []option{o}); err != nil {
 						return err
 					}
@@ -128,7 +135,7 @@ func fillUnix(b *binder, entries []*entry) error {
 	return b.unlinkSockets()
 }
 
-func (b *binder) fillUnix(e *entry) error {
+func (b *binder) fillUnix(e *entry, room map[int]int) error {
 	r := e.rec.(*unixRecord)
 	for _, m := range r.Queue {
 		var control []byte
@@ -154,8 +161,14 @@ func (b *binder) fillUnix(e *entry) error {
 		if err != nil {
 			return err
 		}
-		// As much room as there may be; fillUnix sets the size that was there.
-		unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<30)
+		if _, ok := room[dup]; !ok {
+			if room[dup], err = unix.GetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil {
+				return fmt.Errorf("asking for its buffer: %w", err)
+			}
+			if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<30); err != nil {
+				return fmt.Errorf("making room: %w", err)
+			}
+		}
 		for rest := m.Data; ; control = nil {
 			n, err := sendmsg(dup, rest, control, to)
 			if err != nil {

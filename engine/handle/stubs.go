@@ -1,3 +1,0 @@
-package handle
-
-var inotifyKind = &kind{name: kindInotify}
