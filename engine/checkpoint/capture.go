@@ -71,16 +71,16 @@ func Freeze(t *tracee.Tracer, initPid int) (*Frozen, error) {
 }
 
 // slept is how long a thread had waited when it was stopped; 0 if unknown.
-func (f *Frozen) slept(tid int) time.Duration {
-	s, ok := f.sleeps[tid]
+func (f *Frozen) slept(th *tracee.Thread) time.Duration {
+	s, ok := f.sleeps[th.Tid]
 	if !ok {
 		return 0
 	}
-	// The stop itself is one more voluntary switch. If there are more, the
-	// thread woke between the look and the stop: then its sleep is as young
+	// If the thread has given up the processor more often than by our stops, it
+	// woke between the look and the first of them: then its sleep is as young
 	// as the time between the two, which is next to nothing.
-	_, voluntary, ok := schedOf(fmt.Sprintf("/proc/%d/sched", tid))
-	if !ok || voluntary > s.voluntary+1 {
+	_, voluntary, ok := schedOf(fmt.Sprintf("/proc/%d/sched", th.Tid))
+	if !ok || voluntary > s.voluntary+th.Stops() {
 		return 0
 	}
 	return max(0, f.since-s.since)

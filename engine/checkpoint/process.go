@@ -353,7 +353,7 @@ func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, proc *image.Proces
 		b := make([]byte, n)
 		return b, p.Read(b, at)
 	}
-	t.Restart, err = interrupted(&regs, peek, f.slept(th.Tid), deliverable(proc, t))
+	t.Restart, err = interrupted(&regs, peek, f.slept(th), deliverable(proc, t))
 	if err != nil {
 		return nil, err
 	}

@@ -117,20 +117,18 @@ func processorClock(cpu int) (time.Duration, bool) {
 			c <- answer{}
 			return
 		}
-		best := answer{}
-		for range 3 {
-			// The clock is noted as the thread goes to sleep, so the later
-			// of the two readings around it is at most the sleep too late.
+		best, narrowest := answer{}, time.Duration(1<<62)
+		for range 5 {
+			// Waking up notes the clock; it is read at once. The look that was
+			// disturbed least counts.
 			nap := unix.Timespec{Nsec: 1}
 			before := monotonic()
 			_ = unix.Nanosleep(&nap, nil)
 			start, _, ok := schedOf("/proc/thread-self/sched")
 			after := monotonic()
-			if ok {
-				skew := start - (before+after)/2
-				if !best.ok || skew > best.skew {
-					best = answer{skew, true}
-				}
+			if ok && after-before < narrowest {
+				narrowest = after - before
+				best = answer{start - after, true}
 			}
 		}
 		c <- best

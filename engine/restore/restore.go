@@ -47,6 +47,9 @@ type Builder struct {
 	vdsoAt   uint64 // where this kernel's vdso is, if foreign
 	hereVDSO image.Machine
 	capLast  uint64
+
+	// late is what must be set as late as can be: time-outs that go on.
+	late []func(elapsed time.Duration) error
 }
 
 // remote is a thread as package handle wants it.
@@ -367,6 +370,10 @@ func (b *Builder) Resume() error {
 		all = append(all, p)
 	}
 	var errs []error
+	elapsed := b.elapsed()
+	for _, set := range b.late {
+		errs = append(errs, set(elapsed))
+	}
 	for _, p := range all {
 		errs = append(errs, p.SetExitKill(false))
 	}

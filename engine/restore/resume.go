@@ -2,10 +2,12 @@ package restore
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	"hither/engine/image"
+	"hither/engine/tracee"
 )
 
 // A system call with a relative time-out that the freeze broke off must wait
@@ -66,4 +68,41 @@ func piece(regs *unix.PtraceRegs, r image.Restart, left int64, addr uint64) [pie
 // again sets the registers to issue a call once more as it was.
 func again(regs *unix.PtraceRegs, r image.Restart) {
 	regs.Rax, regs.Orig_rax, regs.Rip = r.Nr, ^uint64(0), regs.Rip-2
+}
+
+// countDown takes the time that the app stood still off a time-out that the
+// kernel wrote back into the app's memory when it broke off the call: those of
+// select, pselect6 and ppoll. The kernel then makes these calls again by itself.
+func countDown(p *tracee.Process, regs *unix.PtraceRegs, elapsed int64) error {
+	const restartNoHand = -514 // ERESTARTNOHAND, include/linux/errno.h
+	if int64(regs.Rax) != restartNoHand {
+		return nil
+	}
+	at, unit := uint64(0), int64(1)
+	switch regs.Orig_rax {
+	case unix.SYS_SELECT:
+		at, unit = regs.R8, 1000 // struct timeval
+	case unix.SYS_PSELECT6:
+		at = regs.R8
+	case unix.SYS_PPOLL:
+		at = regs.Rdx
+	}
+	if at == 0 {
+		return nil
+	}
+	var b [timeLength]byte
+	if err := p.Read(b[:], at); err != nil {
+		return fmt.Errorf("reading a time-out: %w", err)
+	}
+	sec, part := int64(binary.LittleEndian.Uint64(b[:])), int64(binary.LittleEndian.Uint64(b[8:]))
+	if sec < 0 || sec > 1<<32 || part < 0 || part >= 1e9/unit {
+		return nil // not one the kernel wrote
+	}
+	left := max(0, sec*1e9+part*unit-elapsed)
+	binary.LittleEndian.PutUint64(b[:], uint64(left/1e9))
+	binary.LittleEndian.PutUint64(b[8:], uint64(left%1e9/unit))
+	if err := p.Write(b[:], at); err != nil {
+		return fmt.Errorf("writing a time-out: %w", err)
+	}
+	return nil
 }

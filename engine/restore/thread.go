@@ -40,28 +40,29 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 	if err := b.queueSignals(p, proc); err != nil {
 		return err
 	}
-	pieces, at, err := b.pieces(p, proc)
+	at, err := b.pieces(p, proc)
 	if err != nil {
 		return err
 	}
 	final := make([]unix.PtraceRegs, len(proc.Threads))
 	for i := range proc.Threads {
-		t := &proc.Threads[i]
+		t, th := &proc.Threads[i], p.Threads[i]
 		final[i] = *(*unix.PtraceRegs)(unsafe.Pointer(&t.Regs[0]))
-		final[i].Orig_rax = uint64(int64(final[i].Orig_rax))
-		if r := t.Restart; r != nil {
-			if r.Left < 0 {
-				again(&final[i], *r)
-				continue
-			}
-			code := piece(&final[i], *r, max(0, r.Left-int64(elapsed)), at)
-			pieces = append(pieces, code[:]...)
+		regs := final[i]
+		if r := t.Restart; r == nil {
+			b.late = append(b.late, func(elapsed time.Duration) error { return countDown(p, &regs, int64(elapsed)) })
+		} else if r.Left < 0 {
+			again(&final[i], *r)
+		} else {
+			addr := at
 			at += pieceSize
-		}
-	}
-	if len(pieces) > 0 {
-		if err := p.Write(pieces, at-uint64(len(pieces))); err != nil {
-			return fmt.Errorf("writing the code that resumes system calls: %w", err)
+			b.late = append(b.late, func(elapsed time.Duration) error {
+				code := piece(&regs, *r, max(0, r.Left-int64(elapsed)), addr)
+				if err := p.Write(code[:], addr); err != nil {
+					return fmt.Errorf("writing the code that resumes a system call: %w", err)
+				}
+				return th.SetRegs(regs)
+			})
 		}
 	}
 	for i := range proc.Threads {
@@ -100,8 +101,9 @@ func stopSignal(proc *image.Process) int {
 	return int(unix.SIGSTOP)
 }
 
-// pieces maps the page for calls that must be resumed, if there are any.
-func (b *Builder) pieces(p *tracee.Process, proc *image.Process) ([]byte, uint64, error) {
+// pieces maps the page for calls that must be resumed, if there are any, and
+// returns its address.
+func (b *Builder) pieces(p *tracee.Process, proc *image.Process) (uint64, error) {
 	n := 0
 	for i := range proc.Threads {
 		if r := proc.Threads[i].Restart; r != nil && r.Left >= 0 {
@@ -109,19 +111,19 @@ func (b *Builder) pieces(p *tracee.Process, proc *image.Process) ([]byte, uint64
 		}
 	}
 	if n == 0 {
-		return nil, 0, nil
+		return 0, nil
 	}
 	size := (uint64(n)*pieceSize + 4095) &^ 4095
 	at, err := call(p, "mapping the page that resumes system calls", unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_EXEC,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	data, addr := p.Scratch()
 	copy(data, pieceName+"\x00")
 	// A kernel without names for anonymous memory does without.
 	_, _ = call(p, "naming it", unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, at, size, addr)
-	return make([]byte, 0, n*pieceSize), at, nil
+	return at, nil
 }
 
 func (b *Builder) timers(p *tracee.Process, proc *image.Process, elapsed time.Duration) error {

@@ -40,6 +40,7 @@ type Thread struct {
 
 	p       *Process
 	gone    bool
+	stops   uint64
 	regs    unix.PtraceRegs // what the kernel has for it while it rests
 	mask    uint64
 	options uintptr
@@ -54,6 +55,10 @@ func (p *Process) Tracer() *Tracer { return p.t }
 
 // Gone says whether the thread is known to have ended.
 func (th *Thread) Gone() bool { return th.gone }
+
+// Stops counts how often the thread has stopped for this tracer. For each the
+// scheduler counts one more voluntary switch (/proc/PID/sched).
+func (th *Thread) Stops() uint64 { return th.stops }
 
 // stopped notes with which signal a PTRACE_EVENT_STOP came: SIGTRAP for our own
 // interrupt, a stopping signal for a group-stop.

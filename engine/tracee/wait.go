@@ -40,6 +40,9 @@ func (t *Tracer) wait(tid int, limit time.Duration) (unix.WaitStatus, error) {
 			if status.Exited() || status.Signaled() {
 				return status, ErrGone
 			}
+			if th := t.held[tid]; th != nil {
+				th.stops++
+			}
 			return status, nil
 		}
 		if i < spins {
