@@ -13,7 +13,7 @@ import (
 func kernelProbes() []control.Probe {
 	var list []control.Probe
 	ns := control.Probe{Name: "user namespaces", Need: true, OK: true}
-	cmd := exec.Command("/proc/self/exe", "--version")
+	cmd := exec.Command("/proc/self/exe", "help")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hither/engine/control"
+	"hither/engine/handover"
+)
+
+// copiesOf finds the processes of an app by its command, which no other has,
+// and says in which state of /proc/PID/stat each is.
+func copiesOf(arg string) map[int]string {
+	all := map[int]string{}
+	names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil || string(b) != "sleep\x00"+arg+"\x00" {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Dir(name) + "/stat")
+		if err != nil {
+			continue
+		}
+		text := string(stat)
+		var pid int
+		fmt.Sscan(text, &pid)
+		all[pid] = text[strings.LastIndexByte(text, ')')+2:][:1]
+	}
+	return all
+}
+
+// oneRuns checks that exactly one copy is left, and that it runs.
+func oneRuns(arg string) error {
+	all := copiesOf(arg)
+	for _, state := range all {
+		if state != "S" && state != "R" {
+			return fmt.Errorf("copies: %v", all)
+		}
+	}
+	if len(all) != 1 {
+		return fmt.Errorf("copies: %v", all)
+	}
+	return nil
+}
+
+var apps int
+
+// app starts a process that no other test has.
+func (h *host) app() (name, arg string) {
+	apps++
+	arg = fmt.Sprintf("9%d.%d", apps, os.Getpid())
+	name = fmt.Sprintf("app%d", apps)
+	h.must("run", "-d", "--name", name, "sleep", arg)
+	return name, arg
+}
+
+func TestMoveThereAndBack(t *testing.T) {
+	hs := hosts(t, "a", "b")
+	a, b := hs[0], hs[1]
+	name, arg := a.app()
+	for range 2 {
+		out := a.must("send", name, "b", "--json")
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		var p handover.Progress
+		if err := json.Unmarshal([]byte(lines[0]), &p); err != nil || p.State != handover.SourceOffer {
+			t.Errorf("first line %s: %v", lines[0], err)
+		}
+		var raw map[string]any
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &raw); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range strings.Fields("app from to outcome reason downtime_ms total_ms freeze_ms restore_ms rounds bytes_sent bytes_memory files_sent bytes_files") {
+			if _, ok := raw[key]; !ok {
+				t.Errorf("the result has no %s: %v", key, raw)
+			}
+		}
+		if raw["outcome"] != "moved" || raw["downtime_ms"].(float64) <= 0 {
+			t.Errorf("result %v", raw)
+		}
+		if err := oneRuns(arg); err != nil {
+			t.Error(err)
+		}
+		if _, errs, code := a.hither("attach", name); code != 1 || !strings.Contains(errs, "is on b now") {
+			t.Errorf("attach after the move: exit %d: %s", code, errs)
+		}
+		if out := b.must("ls"); !strings.Contains(out, name) {
+			t.Errorf("b lists %s", out)
+		}
+		a.must("bring", name+"@b")
+	}
+	if err := oneRuns(arg); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFaultsInEveryState holds a move still in each state of both sides and
+// then breaks something: in the end exactly one copy runs, and nothing is left.
+func TestFaultsInEveryState(t *testing.T) {
+	faults := []string{"none", "cancel", "kill source", "kill destination", "kill both", "kill keeper"}
+	hs := hosts(t, "a", "b")
+	for _, state := range handover.States {
+		for _, fault := range faults {
+			if !t.Run(fmt.Sprintf("%s/%s", state, fault), func(t *testing.T) { faultIn(t, hs[0], hs[1], state, fault) }) {
+				return // what is left of it would spoil the others
+			}
+		}
+	}
+}
+
+func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
+	name, arg := a.app()
+	side := a
+	if state.Side() == handover.SideDestination {
+		side = b
+	}
+	held, stop := context.WithCancel(t.Context())
+	defer stop()
+	listening := make(chan struct{})
+	go side.client.Events(held, func(e control.Event) error { //nolint:errcheck // it ends with the daemon
+		select {
+		case <-listening:
+		default:
+			close(listening)
+		}
+		if e.Event == "held" && e.State == string(state) {
+			stop()
+		}
+		return nil
+	})
+	if err := side.client.SetHolds(t.Context(), string(state)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	type result struct {
+		r   *handover.Result
+		err error
+	}
+	results := make(chan result, 1)
+	client := a.client
+	go func() {
+		r, err := client.Send(ctx, name, "b", nil)
+		results <- result{r, err}
+	}()
+	select {
+	case <-held.Done():
+	case r := <-results:
+		t.Fatalf("the move ended before %s: %+v, %v", state, r.r, r.err)
+	case <-time.After(20 * time.Second):
+		t.Fatalf("the move does not come to %s", state)
+	}
+	revive := func(hs ...*host) {
+		for _, h := range hs {
+			h.kill()
+		}
+		for _, h := range hs {
+			h.start()
+		}
+	}
+	switch fault {
+	case "cancel":
+		cancel()
+		if state.Side() == handover.SideSource {
+			time.Sleep(50 * time.Millisecond) // no event tells that the daemon has heard it
+		}
+	case "kill source":
+		revive(a)
+	case "kill destination":
+		revive(b)
+	case "kill both":
+		revive(a, b)
+	case "kill keeper":
+		killKeeper(t, a, name)
+	}
+	for _, h := range []*host{a, b} {
+		if _, err := h.client.ReleaseHolds(t.Context(), ""); err != nil {
+			t.Errorf("letting go: %v", err)
+		}
+	}
+	var r result
+	select {
+	case r = <-results:
+	case <-time.After(40 * time.Second):
+		t.Fatal("the move does not end")
+	}
+	eventually(t, "all is settled", func() error {
+		for _, h := range []*host{a, b} {
+			m, err := h.client.Moves(t.Context())
+			if err != nil {
+				return err
+			}
+			if len(m.Moves) > 0 {
+				return fmt.Errorf("%s has %+v", h.name, m.Moves)
+			}
+		}
+		return oneRuns(arg)
+	})
+	where := ""
+	for _, h := range []*host{a, b} {
+		list, err := h.client.Apps(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range list.Apps {
+			if x.Name == name && x.State == "running" {
+				where += h.name
+			}
+		}
+	}
+	if where != "a" && where != "b" {
+		t.Errorf("it runs on %q", where)
+	}
+	if r.err == nil && (r.r.Outcome == handover.Moved && where != "b" || r.r.Outcome == handover.Stayed && where != "a") {
+		t.Errorf("it runs on %s; the result says %+v", where, r.r)
+	}
+	switch fault {
+	case "none":
+		if r.err != nil || r.r.Outcome != handover.Moved {
+			t.Errorf("%+v, %v", r.r, r.err)
+		}
+	case "cancel":
+		if state.Side() == handover.SideSource && r.err == nil && state.Cancellable() != (r.r.Outcome == handover.Stayed) {
+			t.Errorf("cancelled in %s: %+v", state, r.r)
+		}
+	}
+	// It must be able to move on: nothing half done stands in the way.
+	if where == "a" {
+		a.must("send", name, "b")
+	} else {
+		a.must("bring", name+"@b")
+	}
+	if err := oneRuns(arg); err != nil {
+		t.Error(err)
+	}
+	for _, h := range []*host{a, b} {
+		h.hither("stop", "--grace", "0s", name)
+	}
+	if left := copiesOf(arg); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if t.Failed() {
+		t.Logf("daemon of a:\n%s\ndaemon of b:\n%s", a.out, b.out)
+	}
+}
+
+// killKeeper kills the keeper of an app that is on the host; if the app has
+// left already, that is no fault to make.
+func killKeeper(t *testing.T, h *host, name string) {
+	t.Helper()
+	a, err := h.client.App(t.Context(), name)
+	var e *control.Error
+	if err != nil && !errors.As(err, &e) {
+		t.Fatal(err)
+	}
+	if err == nil && a.Keeper > 0 {
+		syscall.Kill(a.Keeper, syscall.SIGKILL) //nolint:errcheck // it may have ended
+	}
+}
