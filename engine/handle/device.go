@@ -15,6 +15,9 @@ func captureDevice(c *capturer, d *desc) (record, error) {
 	// The host may have it elsewhere (a redirection from outside the capsule):
 	// the capsule has the family at its usual place.
 	if there, err := c.atPath(d); err != nil || !there {
+		if !harmless[unix.Minor(d.seen.st.Rdev)] || unix.Major(d.seen.st.Rdev) != majorMemory {
+			return nil, refuse(cureClose, "the device %s, which lies outside of what the capsule shows", path)
+		}
 		path = "/dev/" + map[uint32]string{3: "null", 5: "zero", 7: "full", 8: "random", 9: "urandom"}[unix.Minor(d.seen.st.Rdev)]
 	}
 	return &fileRecord{c.in.Inodes.AddFile(path, &d.seen.st, image.FileDevice), d.info.pos}, nil

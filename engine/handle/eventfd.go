@@ -35,26 +35,33 @@ func captureEventfd(_ *capturer, d *desc) (record, error) {
 }
 
 func rebindEventfds(b *binder, entries []*entry) error {
+	calls := batch{remote: b.remote}
 	for _, e := range entries {
 		r := e.rec.(*eventfdRecord)
 		flags := int(e.Flags) & unix.O_NONBLOCK
 		if r.Semaphore {
 			flags |= unix.EFD_SEMAPHORE
 		}
-		fd, err := b.call(unix.SYS_EVENTFD2, r.Count&0xffffffff, uint64(flags))
-		if err != nil {
-			return fmt.Errorf("making an eventfd: %w", err)
-		}
+		calls.add("making an eventfd", unix.SYS_EVENTFD2, r.Count&0xffffffff, uint64(flags))
+	}
+	made := calls.calls
+	if err := calls.run(); err != nil {
+		return err
+	}
+	for i, e := range entries {
+		fd := int(made[i].Ret)
 		b.put(e.ID, fd)
-		if rest := r.Count &^ 0xffffffff; rest != 0 {
-			// The initial count is 32 bits only.
-			err := b.with(fd, func(dup int) error {
-				_, err := unix.Write(dup, binary.NativeEndian.AppendUint64(nil, rest))
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("setting the count of an eventfd: %w", err)
-			}
+		rest := e.rec.(*eventfdRecord).Count &^ 0xffffffff
+		if rest == 0 {
+			continue
+		}
+		// The initial count is 32 bits only.
+		err := b.with(fd, func(dup int) error {
+			_, err := unix.Write(dup, binary.NativeEndian.AppendUint64(nil, rest))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("setting the count of an eventfd: %w", err)
 		}
 	}
 	return nil

@@ -43,7 +43,7 @@ func captureFifo(c *capturer, d *desc) (record, error) {
 }
 
 func rebindFifos(b *binder, entries []*entry) error {
-	return b.pipes(entries, func(r *pipeRecord, _ int) (int, int, error) {
+	return b.pipes(entries, func(r *pipeRecord) (int, int, error) {
 		if b.refs.files[r.File] == nil {
 			return -1, -1, fmt.Errorf("it has no path")
 		}

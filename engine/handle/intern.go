@@ -66,6 +66,15 @@ func (c *capturer) intern(fd int, from Problem) (*desc, error) {
 	if err != nil {
 		return d, c.note(d, err)
 	}
+	if flags&unix.O_PATH != 0 {
+		// Such a descriptor stands for the file, and nothing of it is open.
+		switch name {
+		case kindMaster, kindSlave:
+			name = kindDevice
+		case kindPipe:
+			return d, c.note(d, refuse(cureClose, "a pipe opened with O_PATH"))
+		}
+	}
 	d.kind = kindNamed(name)
 	return d, nil
 }

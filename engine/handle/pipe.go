@@ -166,17 +166,45 @@ func peekPipe(fd, size int, packets bool) ([]byte, []int, error) {
 }
 
 func rebindPipes(b *binder, entries []*entry) error {
-	return b.pipes(entries, func(_ *pipeRecord, flags int) (int, int, error) {
-		if _, err := b.call(unix.SYS_PIPE2, b.addr, uint64(flags)); err != nil {
-			return -1, -1, err
+	wanted := map[uint32]bool{}
+	for _, e := range entries {
+		wanted[e.rec.(*pipeRecord).Pipe] = true
+	}
+	left := len(wanted)
+	var ready [][2]int
+	return b.pipes(entries, func(*pipeRecord) (int, int, error) {
+		if len(ready) == 0 {
+			// As many at once as are still to be made: a call each is slow.
+			var err error
+			if ready, err = b.newPipes(min(left, len(b.data)/8)); err != nil {
+				return -1, -1, err
+			}
 		}
-		return int(le.Uint32(b.data)), int(le.Uint32(b.data[4:])), nil
+		p := ready[0]
+		ready = ready[1:]
+		left--
+		return p[0], p[1], nil
 	})
+}
+
+func (b *binder) newPipes(n int) ([][2]int, error) {
+	calls := batch{remote: b.remote}
+	for i := range n {
+		calls.add("making a pipe", unix.SYS_PIPE2, b.addr+uint64(8*i), 0)
+	}
+	if err := calls.run(); err != nil {
+		return nil, err
+	}
+	out := make([][2]int, n)
+	for i := range out {
+		out[i] = [2]int{int(le.Uint32(b.data[8*i:])), int(le.Uint32(b.data[8*i+4:]))}
+	}
+	return out, nil
 }
 
 // pipes rebuilds the ends of pipes, named or not. make returns descriptors of
 // a new pipe's two ends in pid 1.
-func (b *binder) pipes(entries []*entry, make func(r *pipeRecord, flags int) (int, int, error)) error {
+func (b *binder) pipes(entries []*entry, make func(*pipeRecord) (int, int, error)) error {
 	groups := map[uint32][]*entry{}
 	var order []uint32
 	for _, e := range entries {
@@ -197,7 +225,7 @@ func (b *binder) pipes(entries []*entry, make func(r *pipeRecord, flags int) (in
 	return nil
 }
 
-func (b *binder) pipe(ends []*entry, make func(*pipeRecord, int) (int, int, error)) error {
+func (b *binder) pipe(ends []*entry, make func(*pipeRecord) (int, int, error)) error {
 	var whole *pipeRecord
 	for _, e := range ends {
 		if r := e.rec.(*pipeRecord); r.Size != 0 {
@@ -207,7 +235,7 @@ func (b *binder) pipe(ends []*entry, make func(*pipeRecord, int) (int, int, erro
 	if whole == nil {
 		return fmt.Errorf("none of its ends tells its size")
 	}
-	r, w, err := make(whole, 0)
+	r, w, err := make(whole)
 	if err != nil {
 		return err
 	}
@@ -229,7 +257,11 @@ func (b *binder) pipe(ends []*entry, make func(*pipeRecord, int) (int, int, erro
 				return err
 			}
 		}
-		if _, err := b.call(unix.SYS_FCNTL, uint64(fd), unix.F_SETFL, uint64(openFlags(e.Handle)&^unix.O_ACCMODE)); err != nil {
+		err := b.with(fd, func(dup int) error {
+			_, err := unix.FcntlInt(uintptr(dup), unix.F_SETFL, openFlags(e.Handle)&^unix.O_ACCMODE)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("setting the flags of an end: %w", err)
 		}
 		b.put(e.ID, fd)

@@ -84,10 +84,6 @@ func terminalIndex(d *desc) (int, error) {
 }
 
 func captureSlave(c *capturer, d *desc) (record, error) {
-	if d.flags&unix.O_PATH != 0 {
-		d.kind = deviceKind
-		return captureDevice(c, d)
-	}
 	index, err := terminalIndex(d)
 	if err == unix.EIO {
 		return &slaveRecord{Index: int(unix.Minor(d.seen.st.Rdev)), Hung: true}, nil
