@@ -76,7 +76,7 @@ func (s *screen) escape(inter, final byte) {
 		s.index()
 		s.column(0)
 	case 'H':
-		s.tabs[s.pen.x] = true
+		s.tabs[s.pen.x], s.tabbed = true, true
 	case 'M':
 		s.reverseIndex()
 	case 'n', 'o':
@@ -246,6 +246,7 @@ func (s *screen) plainCSI(q *sequence) {
 	case 'd':
 		s.moveTo(n-1, p.x)
 	case 'g':
+		s.tabbed = true
 		switch q.arg(0, 0) {
 		case 0:
 			s.tabs[p.x] = false

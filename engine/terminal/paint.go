@@ -188,10 +188,12 @@ func (s *screen) isWide(w *row, x int) bool {
 // appendState sets all that is no picture: tab stops, saved cursor, charsets,
 // margins, modes, title, cursor.
 func (s *screen) appendState(b []byte) []byte {
-	b = append(b, "\x1b[3g"...)
-	for x := 0; x < s.cols; x++ {
-		if s.tabs[x] {
-			b = fmt.Appendf(b, "\x1b[1;%dH\x1bH", x+1)
+	if s.tabbed {
+		b = append(b, "\x1b[3g"...)
+		for x := range s.cols {
+			if s.tabs[x] {
+				b = fmt.Appendf(b, "\x1b[1;%dH\x1bH", x+1)
+			}
 		}
 	}
 	b = s.appendPen(b, s.saved())

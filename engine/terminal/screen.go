@@ -15,10 +15,11 @@ type screen struct {
 	modes      modes
 	marks      marks
 
-	grids [2]grid // main and alternate
-	alt   int     // the grid that is shown
-	tabs  []bool
-	pen   pen
+	grids  [2]grid // main and alternate
+	alt    int     // the grid that is shown
+	tabs   []bool
+	tabbed bool // tab stops were touched
+	pen    pen
 
 	insert, newline bool // IRM, LNM
 	wrap            bool // DECAWM
