@@ -118,7 +118,11 @@ func setInterface(h hostSpec, on bool) error {
 // setCut takes the port out of the switch, or puts it back: the host's packets get lost without a
 // word, and its interface shows nothing.
 func (r *switchRoom) setCut(h *roomHost, cut bool) error {
-	port, err := netlink.LinkByName(portName(h.name))
+	name := portName(h.name)
+	if h.relay != nil {
+		name = innerName(h.name)
+	}
+	port, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("finding the port of host %s: %w", h.name, err)
 	}
@@ -137,24 +141,44 @@ func (r *switchRoom) setCut(h *roomHost, cut bool) error {
 	return nil
 }
 
-// shape replaces the queueing disciplines of the port towards a host.
+// shape replaces how the way to a host is shaped. If that fails, it is unshaped.
 func (r *switchRoom) shape(h *roomHost, s shape) error {
+	fail := func(err error) error { return fmt.Errorf("shaping the link of host %s: %w", h.name, err) }
 	port, err := netlink.LinkByName(portName(h.name))
 	if err != nil {
-		return fmt.Errorf("finding the port of host %s: %w", h.name, err)
+		return fail(err)
 	}
-	if err := clearShape(port); err != nil {
-		return fmt.Errorf("shaping the link of host %s: %w", h.name, err)
+	bridge, err := netlink.LinkByName(bridgeName)
+	if err != nil {
+		return fail(err)
+	}
+	if h.relay != nil {
+		err := h.relay.close(h.name, bridge, port, h.link.Cut)
+		h.relay = nil
+		if err != nil {
+			return fail(err)
+		}
 	}
 	h.link.shape = shape{}
+	if err := clearShape(port); err != nil {
+		return fail(err)
+	}
 	err = addShape(port, s)
+	if errors.Is(err, errNoNetem) {
+		// The kernel can hold the rate, the relay does the rest.
+		if err = addShape(port, shape{Rate: s.Rate}); err == nil {
+			h.relay, err = openRelay(h.name, s, bridge, port, h.link.Cut)
+		}
+	}
 	if err != nil {
 		clearShape(port)
-		return fmt.Errorf("shaping the link of host %s: %w", h.name, err)
+		return fail(err)
 	}
 	h.link.shape = s
 	return nil
 }
+
+var errNoNetem = errors.New("this kernel has no queueing discipline \"netem\"")
 
 func clearShape(port netlink.Link) error {
 	old, err := netlink.QdiscList(port)
@@ -180,8 +204,11 @@ func addShape(port netlink.Link, s shape) error {
 		err := netlink.QdiscAdd(netlink.NewNetem(root, netlink.NetemQdiscAttrs{
 			Latency: uint32(s.Delay), Loss: float32(s.Loss), Limit: 100_000,
 		}))
-		if err := missing(err, "netem"); err != nil {
-			return fmt.Errorf("%w; --delay and --loss need it", err)
+		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EOPNOTSUPP) {
+			return errNoNetem
+		}
+		if err != nil {
+			return fmt.Errorf("setting the queueing discipline \"netem\": %w", err)
 		}
 		root.Parent = root.Handle | 1
 		root.Handle = netlink.MakeHandle(2, 0)
@@ -196,19 +223,11 @@ func addShape(port netlink.Link, s shape) error {
 		Buffer: netlink.Xmittime(bytes, uint32(burst)),
 		Limit:  uint32(min(burst+bytes*uint64(maxQueue)/uint64(time.Second), 1<<31)),
 	})
-	if err := missing(err, "tbf"); err != nil {
-		return fmt.Errorf("%w; --rate needs it", err)
-	}
-	return nil
-}
-
-// missing names a discipline that the kernel lacks.
-func missing(err error, name string) error {
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.EOPNOTSUPP) {
-		return fmt.Errorf("this kernel has no queueing discipline %q (try `modprobe sch_%s` as root)", name, name)
+		return errors.New("this kernel has no queueing discipline \"tbf\", which --rate needs: try `modprobe sch_tbf` as root")
 	}
 	if err != nil {
-		return fmt.Errorf("setting the queueing discipline %q: %w", name, err)
+		return fmt.Errorf("setting the queueing discipline \"tbf\": %w", err)
 	}
 	return nil
 }

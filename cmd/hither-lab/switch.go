@@ -34,6 +34,7 @@ type roomHost struct {
 	talk  *net.UnixConn
 	alive bool
 	link  linkStatus
+	relay *packetRelay // only where the kernel lacks netem
 }
 
 // switchMain runs with the conversation with `up` at descriptor 3 and the lab's lock at 4, which it
