@@ -24,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hither/engine/capsule"
+	"hither/engine/kernel"
 )
 
 // Set by the linker.
@@ -33,6 +34,7 @@ var (
 )
 
 func main() {
+	kernel.ProbeChild()
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "keeper":

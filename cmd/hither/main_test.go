@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"hither/engine/control"
+	"hither/engine/kernel"
 	"hither/transport"
 )
 
 // The test binary is hither itself in all of its roles, so that these tests
 // need no other program. (TestMain is that of the end-to-end tests.)
 func init() {
+	kernel.ProbeChild()
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		main()
 		os.Exit(0)

@@ -19,6 +19,15 @@ type departed struct {
 
 	mu   sync.Mutex
 	apps map[string]departure // by capsule id
+	// own are the apps that were started here and went away. Only they come
+	// home: whatever a peer claims, any other app that arrives is foreign.
+	own map[string]time.Time
+}
+
+// onDisk is the file's content.
+type onDisk struct {
+	Apps map[string]departure `json:"apps"`
+	Own  map[string]time.Time `json:"own,omitempty"`
 }
 
 type departure struct {
@@ -28,22 +37,31 @@ type departure struct {
 	When time.Time `json:"when"`
 }
 
-const maxDeparted = 200
+const (
+	maxDeparted = 200
+	maxOwn      = 10000
+)
 
 func openDeparted() (*departed, error) {
 	dir, err := paths.State()
 	if err != nil {
 		return nil, err
 	}
-	d := &departed{name: filepath.Join(dir, "departed.json"), apps: map[string]departure{}}
+	d := &departed{name: filepath.Join(dir, "departed.json"), apps: map[string]departure{}, own: map[string]time.Time{}}
+	var saved onDisk
 	b, err := os.ReadFile(d.name)
 	if err == nil {
-		err = json.Unmarshal(b, &d.apps)
+		err = json.Unmarshal(b, &saved)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		// A convenience: where an app is, peers say too.
 		log.Printf("reading %s: %v", d.name, err)
-		d.apps = map[string]departure{}
+	}
+	if saved.Apps != nil {
+		d.apps = saved.Apps
+	}
+	if saved.Own != nil {
+		d.own = saved.Own
 	}
 	return d, nil
 }
@@ -68,6 +86,30 @@ func (d *departed) remove(id string) {
 	d.change(func() { delete(d.apps, id) })
 }
 
+// leaving notes that an app that was started here is about to go.
+func (d *departed) leaving(id string) {
+	d.change(func() {
+		d.own[id] = time.Now()
+		for len(d.own) > maxOwn {
+			oldest := ""
+			for id, when := range d.own {
+				if oldest == "" || when.Before(d.own[oldest]) {
+					oldest = id
+				}
+			}
+			delete(d.own, oldest)
+		}
+	})
+}
+
+// started says whether an app that is not here was started here.
+func (d *departed) started(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.own[id]
+	return ok
+}
+
 func (d *departed) list() map[string]departure {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,7 +130,7 @@ func (d *departed) change(f func()) {
 }
 
 func (d *departed) write() error {
-	b, err := json.MarshalIndent(d.apps, "", " ")
+	b, err := json.MarshalIndent(onDisk{d.apps, d.own}, "", " ")
 	if err != nil {
 		return fmt.Errorf("writing down where apps went: %w", err)
 	}

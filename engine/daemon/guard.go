@@ -68,7 +68,7 @@ func (d *Daemon) sweep() error {
 		}
 		stop()
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.sweepLayers(busy))...)
 }
 
 // watchCapsules follows the folder of capsules: those that come get a guard.
@@ -128,10 +128,14 @@ func (d *Daemon) guardAll() {
 
 // guard gives a capsule a new keeper when its keeper dies, and ends with it.
 func (d *Daemon) guard(c *capsule.Capsule) {
+	var last capsule.State
 	defer func() {
 		d.mu.Lock()
 		delete(d.guards, c.ID)
 		d.mu.Unlock()
+		if d.ctx.Err() == nil {
+			d.guardOver(last)
+		}
 		d.events.tell(control.Event{Event: "apps", App: c.Spec().Name})
 	}()
 	for tries := 0; d.ctx.Err() == nil; {
@@ -139,6 +143,7 @@ func (d *Daemon) guard(c *capsule.Capsule) {
 		if err != nil {
 			return // it is no more
 		}
+		last = st
 		if st.Keeper.Alive() {
 			if err := ended(d.ctx, st.Keeper.Pid); err != nil {
 				log.Printf("watching the keeper of %s: %v", st.Spec.Name, err)

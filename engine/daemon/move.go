@@ -49,6 +49,7 @@ func newEngine(d *Daemon, data string) (*engine, error) {
 			}
 			return dir
 		},
+		Started: d.departed.started,
 		Arrived: func(c *capsule.Capsule) {
 			d.departed.remove(c.ID)
 			d.events.tell(control.Event{Event: "apps", App: c.Spec().Name})
@@ -66,6 +67,9 @@ type source struct {
 }
 
 func (e *engine) source(c *capsule.Capsule, peer transport.ID, peerName string) handover.Source {
+	if origin := c.Spec().Origin.HostID; origin == "" || origin == string(e.d.identity.ID()) {
+		e.d.departed.leaving(c.ID)
+	}
 	return &source{move.NewSource(e.env, c, peerName), e.d,
 		departure{Name: c.Spec().Name, Peer: string(peer), Host: peerName}, c.ID}
 }
