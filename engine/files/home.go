@@ -172,6 +172,9 @@ func openHomecoming(dir, root string) (*Homecoming, error) {
 	return &Homecoming{dir: dir, root: d, view: &view{d.fd, root}, made: map[string]bool{}}, nil
 }
 
+// Begun says whether Commit has been called, so that it must be brought to its end.
+func (h *Homecoming) Begun() bool { return h.j.State >= committing }
+
 // Close lets go of what Homecoming holds open.
 func (h *Homecoming) Close() { h.root.Close() }
 

@@ -35,6 +35,7 @@ type Ledger struct {
 	Name    string   `cbor:"10,keyasint,omitempty"`
 	Capsule string   `cbor:"11,keyasint,omitempty"`
 	Whole   []string `cbor:"12,keyasint,omitempty"`
+	Lived   bool     `cbor:"13,keyasint,omitempty"` // the app has run on this layer
 }
 
 // Layer is what an app has taken along to a host or written there.
@@ -74,6 +75,34 @@ func (l *Layer) save() error {
 		return fmt.Errorf("writing the ledger in %s: %w", l.dir, err)
 	}
 	return nil
+}
+
+// Live notes that the app is about to run here: from now on the layer may hold
+// what is nowhere else.
+func (l *Layer) Live() error {
+	l.Ledger.Lived = true
+	return l.save()
+}
+
+// Over is for a layer whose app is not here and not on its way: what the app
+// wrote here is kept for List; a layer on which none ever ran is a copy of what
+// its source still has, and goes.
+func Over(dir, capsule, name string, when time.Time) error {
+	l, err := OpenLayer(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return removeLayer(dir)
+	case err != nil:
+		return err
+	case !l.Ledger.Lived:
+		return removeLayer(dir)
+	case l.Ledger.Ended != 0:
+		return nil
+	}
+	if l.Ledger.Name != "" {
+		name = l.Ledger.Name
+	}
+	return l.End(capsule, name, when)
 }
 
 // End notes that the app has ended on this host, so that its files are

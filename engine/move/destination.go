@@ -81,6 +81,7 @@ func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*han
 	}
 	d.incoming, err = files.NewIncoming(files.IncomingOptions{
 		Dir: d.env.LayerDir(offer.App), Self: d.env.Self, Home: d.env.Home, Hasher: d.env.Hasher, Cache: d.env.Cache,
+		Foreign: d.env.Started == nil || !d.env.Started(offer.App),
 	})
 	if err != nil {
 		return nil, err
@@ -344,6 +345,11 @@ func (d *Destination) takeChanged(ctx context.Context, r io.Reader) error {
 func (d *Destination) Resume() error {
 	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
 	defer stop()
+	if !d.incoming.AtHome() {
+		if err := d.incoming.Layer.Live(); err != nil {
+			return errors.Join(err, d.Abandon())
+		}
+	}
 	// The app's files get their names before it runs. What goes wrong with one
 	// does not keep the app from running: its content lies safely beside, and
 	// this host's daemon tries again.
@@ -389,22 +395,20 @@ func note(o files.Outcome) string {
 
 // Settle see handover.Destination.
 func (d *Destination) Settle(ctx context.Context) ([]string, error) {
-	if d.incoming != nil {
-		if d.incoming.AtHome() {
-			if err := d.homing.Finish(); err != nil {
-				d.notes = append(d.notes, err.Error())
-			}
-		} else {
-			d.homing.Close()
-		}
-		d.incoming.Close()
+	// Now that the app runs there is time for the disk.
+	settle := d.incoming.Layer.Sync
+	if d.incoming.AtHome() {
+		settle = d.homing.Finish
+	} else {
+		d.homing.Close()
 	}
+	if err := settle(); err != nil {
+		d.notes = append(d.notes, err.Error())
+	}
+	d.incoming.Close()
 	if d.env.Arrived != nil {
 		d.env.Arrived(d.cap)
 	}
-	// The keeper waits for its starter before it ends: let it go.
-	d.cap.Close()
-	d.cap = nil
 	d.cap.Close() // the keeper need not wait for us when the app ends
 	return d.notes, nil
 }

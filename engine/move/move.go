@@ -37,7 +37,10 @@ type Env struct {
 	Cache  *files.Cache // may be nil
 	// LayerDir says where the files of a foreign capsule lie.
 	LayerDir func(id string) string
-	// Unchanged is told of a capsule that has come to live here.
+	// Started says whether this host started the capsule of that id, which has
+	// been away since: only then it is at home here, whatever a peer says.
+	Started func(id string) bool
+	// Arrived is told of a capsule that has come to live here.
 	Arrived func(c *capsule.Capsule)
 }
 
