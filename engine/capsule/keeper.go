@@ -1,10 +1,8 @@
 package capsule
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -56,6 +54,9 @@ type keeper struct {
 	closing bool       // no more are begun
 
 	ordering sync.Mutex // one order at a time; taken before mu
+
+	saving  sync.Mutex // one save at a time; taken before mu
+	cleared bool       // saving; the folder is gone
 }
 
 // handshake is what Start tells a new keeper.
@@ -93,7 +94,7 @@ func KeeperMain() {
 		parent.Close()
 		os.Exit(1)
 	}
-	k.run(parent)
+	k.run(parent, adopt == "")
 }
 
 // parentConn is the socket on descriptor 3.
@@ -110,119 +111,6 @@ func parentConn() (*net.UnixConn, error) {
 		return nil, errors.New("a keeper is started by hither run, not by hand")
 	}
 	return u, nil
-}
-
-// begin makes a new capsule and starts the app in it.
-func (k *keeper) begin(parent *net.UnixConn) error {
-	var h handshake
-	line, err := readLine(parent)
-	if err != nil {
-		return fmt.Errorf("reading what to make: %w", err)
-	}
-	if err := json.Unmarshal(line, &h); err != nil {
-		return fmt.Errorf("reading what to make: %w", err)
-	}
-	var std []*os.File
-	for i, n := 0, 4; i < 3; i++ {
-		if h.Std[i] >= 0 {
-			unix.CloseOnExec(n)
-			std = append(std, os.NewFile(uintptr(n), "stdio"))
-			n++
-		}
-	}
-	if k.dir, err = paths.Capsule(h.Spec.ID); err != nil {
-		return err
-	}
-	if err := k.takeLock(0); err != nil {
-		return err
-	}
-	k.state = State{Spec: h.Spec, Phase: Running, Since: time.Now().Unix()}
-	if h.Spec.Restore {
-		k.state.Phase = Waiting
-	}
-	if err := k.make(); err != nil {
-		k.abandon()
-		return err
-	}
-	if !h.Spec.Restore {
-		if err := k.startMain(h.Std, std); err != nil {
-			k.abandon()
-			return err
-		}
-	}
-	for _, f := range std {
-		f.Close()
-	}
-	return nil
-}
-
-// make runs the stage and takes hold of pid 1.
-func (k *keeper) make() error {
-	pid, made, err := runStage(&k.state.Spec)
-	if err != nil {
-		return err
-	}
-	k.state.Net, k.state.NoNet = made.Net, made.NoNet
-	return k.hold(pid)
-}
-
-// runStage makes the namespaces and everything in them; it returns pid 1, a
-// child of this process.
-func runStage(s *Spec) (pid int, made report, err error) {
-	self, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return 0, made, fmt.Errorf("opening hither's own binary: %w", err)
-	}
-	defer self.Close()
-	spec, err := jsonMemfd("spec", s)
-	if err != nil {
-		return 0, made, err
-	}
-	defer spec.Close()
-	r, w, err := os.Pipe()
-	if err != nil {
-		return 0, made, fmt.Errorf("making a pipe: %w", err)
-	}
-	defer r.Close()
-	cmd := stageCommand(spec, w, self)
-	cmd.Stderr = os.Stderr
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return 0, made, explainNamespaces(err)
-	}
-	r.SetReadDeadline(time.Now().Add(30 * time.Second)) //nolint:errcheck // a pipe
-	dec := json.NewDecoder(r)
-	for err == nil && made.Error == "" {
-		err = dec.Decode(&made)
-	}
-	switch {
-	case made.Error != "":
-		err = errors.New(made.Error)
-	case err == io.EOF && !made.Made:
-		err = errors.New("making the capsule: its first process died")
-	case err == io.EOF:
-		return cmd.Process.Pid, made, nil
-	default:
-		err = fmt.Errorf("waiting for the capsule to be made: %w", err)
-	}
-	cmd.Process.Kill() //nolint:errcheck // it may have ended
-	cmd.Wait()         //nolint:errcheck // why it failed is known
-	return 0, made, err
-}
-
-// jsonMemfd is a file in memory with v in it.
-func jsonMemfd(name string, v any) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("making a file in memory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if err := json.NewEncoder(f).Encode(v); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("writing a file in memory: %w", err)
-	}
-	return f, nil
 }
 
 // hold takes hold of pid 1: the same for the first keeper and for a successor.
@@ -288,15 +176,6 @@ func (k *keeper) takeLock(patience time.Duration) error {
 	}
 }
 
-// abandon undoes a capsule that could not be made or started.
-func (k *keeper) abandon() {
-	if k.pidfd >= 0 {
-		unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0) //nolint:errcheck // it may have ended
-		<-k.dead
-	}
-	os.RemoveAll(k.dir) //nolint:errcheck // nothing more can be done
-}
-
 // adopt goes on where a dead keeper left off.
 func (k *keeper) adopt(id string) error {
 	all, err := paths.Capsules()
@@ -310,7 +189,7 @@ func (k *keeper) adopt(id string) error {
 	if k.state, err = readState(k.dir); err != nil {
 		return err
 	}
-	if err := k.takeLock(2 * time.Second); err != nil {
+	if err := k.takeLock(500 * time.Millisecond); err != nil {
 		return err
 	}
 	if k.state, err = readState(k.dir); err != nil { // as the last keeper left it
@@ -335,8 +214,8 @@ func (k *keeper) adopt(id string) error {
 	return nil
 }
 
-// run serves until the capsule has ended.
-func (k *keeper) run(parent *net.UnixConn) {
+// run serves until the capsule has ended; first says that this keeper made it.
+func (k *keeper) run(parent *net.UnixConn, first bool) {
 	listener, err := k.listen()
 	if err == nil {
 		err = k.save()
@@ -352,17 +231,20 @@ func (k *keeper) run(parent *net.UnixConn) {
 		k.mu.Lock()
 		st := k.state
 		k.mu.Unlock()
+		defer parent.Close()
 		if reply(parent, response{State: &st}) == nil {
 			k.waitFor(parent)
+		} else if first {
+			// Who wanted the app has gone before it could know of it.
+			k.stop(0) //nolint:errcheck // pid 1 has ended then
 		}
-		parent.Close()
 	})
 	debug.FreeOSMemory()
 	<-k.dead
 	k.finish()
 	k.farewell()
 	listener.Close()
-	os.RemoveAll(k.dir) //nolint:errcheck // nothing more can be done
+	k.clear()
 }
 
 // visit runs a conversation that must be over before the keeper goes: who
@@ -436,8 +318,21 @@ func (k *keeper) endMain() {
 
 // save writes the state file.
 func (k *keeper) save() error {
+	k.saving.Lock()
+	defer k.saving.Unlock()
+	if k.cleared {
+		return nil
+	}
 	k.mu.Lock()
 	st := k.state
 	k.mu.Unlock()
 	return writeState(k.dir, &st)
+}
+
+// clear removes the capsule's folder.
+func (k *keeper) clear() {
+	k.saving.Lock()
+	defer k.saving.Unlock()
+	k.cleared = true
+	os.RemoveAll(k.dir) //nolint:errcheck // nothing more can be done
 }

@@ -70,11 +70,18 @@ func (v *visitor) types(s string) {
 
 func (v *visitor) sees(text string) {
 	v.t.Helper()
-	waitFor(v.t, "the terminal to show "+text, func() bool {
+	seen := ""
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		v.mu.Lock()
-		defer v.mu.Unlock()
-		return strings.Contains(v.seen.String(), text)
-	})
+		seen = v.seen.String()
+		v.mu.Unlock()
+		if strings.Contains(seen, text) {
+			return
+		}
+		if time.Now().After(end) {
+			v.t.Fatalf("waited in vain for the terminal to show %q, it shows %q", text, seen)
+		}
+	}
 }
 
 func (v *visitor) ends() terminal.Outcome {
@@ -107,10 +114,11 @@ func TestTerminal(t *testing.T) {
 	}
 	v := visit(t, ctx, c, true)
 	v.sees("ready> ")
-	v.types("tty; stty size; echo p$$; sleep 100\n")
+	v.types("tty; stty size; echo p$$; sh -c 'echo run\"\"ning; exec sleep 100'\n")
 	v.sees("/dev/pts/0")
 	v.sees("24 80")
 	v.sees("p2")
+	v.sees("running")
 	v.types("\x03echo after-$?\n")
 	v.sees("after-130")
 	v.types("exit 3\n")

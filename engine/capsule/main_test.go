@@ -63,6 +63,7 @@ func lab(t *testing.T) context.Context {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Error("a capsule's folder is left behind")
 		for _, c := range left {
 			t.Errorf("capsule %s is left behind", c.ID)
 			c.Stop(context.Background(), 0) //nolint:errcheck // the test has failed already
