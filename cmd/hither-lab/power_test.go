@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -200,6 +201,48 @@ func eventually(t testing.TB, what string, f func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}
+	}
+}
+
+func TestDaemonAndKeeper(t *testing.T) {
+	l := unmadeLab(t)
+	l.ok("up")
+	for _, h := range l.status().Hosts {
+		if h.Daemon == 0 {
+			t.Errorf("no daemon on host %s", h.Name)
+		}
+	}
+	killed := func(args ...string) int {
+		t.Helper()
+		var result struct{ Killed []int }
+		if err := json.Unmarshal([]byte(l.ok(append([]string{"kill", "--json"}, args...)...)), &result); err != nil || len(result.Killed) != 1 {
+			t.Fatalf("kill %q: %+v, %v", args, result, err)
+		}
+		return result.Killed[0]
+	}
+	before := l.status().Hosts[0].Daemon
+	if pid := killed("a", "daemon"); pid != before {
+		t.Errorf("killed %d, the daemon was %d", pid, before)
+	}
+	if s := l.status(); s.Hosts[0].Daemon != 0 || s.Hosts[1].Daemon == 0 {
+		t.Errorf("after the death of a's daemon: %+v", s.Hosts)
+	}
+	l.ok("start", "a", "daemon")
+	if got := l.status().Hosts[0].Daemon; got == 0 || got == before {
+		t.Errorf("the new daemon is %d, the old one was %d", got, before)
+	}
+	l.ok("exec", "a", "--", "hither", "run", "-d", "--name", "sleeper", "sleep", "1000")
+	keeper := killed("a", "keeper", "sleeper")
+	if got := l.sh("a", fmt.Sprintf("cat /proc/%d/stat 2>/dev/null || echo dead", keeper)); got != "dead\n" {
+		t.Errorf("the killed keeper: %q", got)
+	}
+	if _, errs, status := l.try("kill", "a", "keeper", "no-such-app"); status != 1 || !strings.Contains(errs, "no-such-app") {
+		t.Errorf("killing the keeper of no app: %d %q", status, errs)
+	}
+	l.ok("kill", "a", "all")
+	l.ok("start", "a")
+	if l.status().Hosts[0].Daemon == 0 {
+		t.Error("no daemon after the boot")
 	}
 }
 
