@@ -18,21 +18,20 @@ type socketTable struct {
 	// ours are the addresses that sockets of the namespace have: a TCP peer among
 	// them is inside.
 	ours map[netip.AddrPort]bool
-	// outside names, for unix sockets by inode, a peer in this process's own
-	// network namespace.
-	outside map[uint64]string
 }
 
 type socketRow struct {
 	domain, kind, protocol int
 	local, remote          netip.AddrPort
 	state                  int
+	name                   string // of a unix socket
 }
 
 // TCP states, net/tcp_states.h.
 const (
 	tcpEstablished = 1
 	tcpListen      = 10
+	unixConnected  = 3 // SS_CONNECTED, linux/net.h
 )
 
 func readSockets(pid int) *socketTable {
@@ -61,7 +60,12 @@ func readSockets(pid int) *socketTable {
 	for _, fields := range table(pid, "unix") {
 		if len(fields) >= 7 {
 			kind, _ := strconv.ParseInt(fields[4], 16, 32)
-			t.add(fields[6], &socketRow{domain: unix.AF_UNIX, kind: int(kind)})
+			state, _ := strconv.ParseInt(fields[5], 16, 32)
+			row := &socketRow{domain: unix.AF_UNIX, kind: int(kind), state: int(state)}
+			if len(fields) > 7 {
+				row.name = strings.Join(fields[7:], " ")
+			}
+			t.add(fields[6], row)
 		}
 	}
 	for _, f := range []struct {
@@ -75,7 +79,6 @@ func readSockets(pid int) *socketTable {
 			}
 		}
 	}
-	t.outside = outsidePeers()
 	return t
 }
 
@@ -130,9 +133,6 @@ func (t *socketTable) kind(inode uint64) (domain, kind, protocol int, err error)
 
 // check refuses sockets whose other end is outside.
 func (t *socketTable) check(inode uint64) error {
-	if who, ok := t.outside[inode]; ok {
-		return refuseOutside(who)
-	}
 	row := t.sockets[inode]
 	if row == nil || row.domain == unix.AF_UNIX || row.protocol != unix.IPPROTO_TCP || row.state == tcpListen {
 		return nil

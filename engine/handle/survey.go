@@ -9,17 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Survey names what running processes hold and hither cannot carry. It only
-// reads /proc and asks the kernel for its table of sockets: nothing is stopped or touched. What
-// it cannot see from there (a pipe's other end, say) Capture may still refuse.
+// Survey names what running processes hold and hither cannot carry. It reads
+// /proc and stops nothing. What it cannot see from there (a pipe's other end, say) Capture
+// may still refuse.
 func Survey(procs []Proc, initPid int) []Problem {
-	s := survey{initPid: initPid, seen: map[string]bool{}}
+	s := survey{initPid: initPid, seen: map[string]bool{}, held: map[uint64]bool{}}
 	for _, p := range procs {
 		if !p.Zombie {
 			s.process(p)
 		}
 	}
+	s.outside()
 	return s.problems
+}
+
+// surveyed is a unix socket that a process has.
+type surveyed struct {
+	proc Proc
+	fd   int
 }
 
 type survey struct {
@@ -27,6 +34,8 @@ type survey struct {
 	problems []Problem
 	seen     map[string]bool // a thing held twice is named once
 	sockets  *socketTable
+	held     map[uint64]bool // sockets, by inode
+	unix     []surveyed
 }
 
 func (s *survey) process(p Proc) {
@@ -52,6 +61,12 @@ func (s *survey) process(p Proc) {
 			d.fs = int64(fs.Type)
 		}
 		d.socket = func() (int, int, int, error) { return s.table().kind(d.st.Ino) }
+		if d.st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+			s.held[d.st.Ino] = true
+			if domain, _, _, _ := d.socket(); domain == unix.AF_UNIX {
+				s.unix = append(s.unix, surveyed{p, fd})
+			}
+		}
 		err := s.look(&d)
 		var r *refusal
 		if !errors.As(err, &r) || s.seen[d.link+r.what] {
@@ -97,4 +112,49 @@ func (s *survey) look(d *seen) error {
 		return s.table().check(d.st.Ino)
 	}
 	return nil
+}
+
+// outside finds connections to unix sockets of processes outside. A connection's
+// far end belongs to the network namespace of the caller: it is in the capsule's table, has
+// its listener's name, and no process of the capsule holds it.
+func (s *survey) outside() {
+	names := map[string]bool{}
+	if len(s.unix) == 0 {
+		return
+	}
+	for ino, row := range s.table().sockets {
+		if row.domain == unix.AF_UNIX && row.state == unixConnected && row.name != "" && !s.held[ino] {
+			names[row.name] = true
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	for _, u := range s.unix {
+		// /proc does not tell whom a socket is connected to: for the blink of an eye
+		// this process has a duplicate.
+		if name := peerName(u); names[name] {
+			var r *refusal
+			errors.As(refuseOutside(name+", outside the capsule"), &r)
+			s.problems = append(s.problems, Problem{u.proc.Inner, comm(u.proc.Pid), u.fd, r.what, r.cure})
+		}
+	}
+}
+
+func peerName(u surveyed) string {
+	pidfd, err := unix.PidfdOpen(u.proc.Pid, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.PidfdGetfd(pidfd, u.fd, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	raw, err := getpeername(fd)
+	if err != nil || len(raw) <= 2 {
+		return ""
+	}
+	return printable(raw[2:])
 }

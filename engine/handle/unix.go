@@ -167,15 +167,21 @@ func (c *capturer) unixPeer(d *desc, row *unixRow, r *unixRecord) error {
 	}
 	// The state does not tell: connecting to a datagram socket changes that one's,
 	// too. A caller that waits to be accepted looks like one whose peer has gone.
-	_, err := getpeername(d.fd)
-	r.Lost = err == nil && !c.diag.pending[row.ino]
+	if _, err := getpeername(d.fd); err != nil || c.diag.pending[row.ino] {
+		return nil
+	}
+	if row.kind != unix.SOCK_DGRAM && row.shutdown&3 != 3 {
+		// Its peer has no inode and is not closed: nobody outside has accepted it yet.
+		return refuseOutside(c.outsideName(d, row))
+	}
+	r.Lost = true
 	return nil
 }
 
 // outsideName says who is at the other end.
 func (c *capturer) outsideName(d *desc, row *unixRow) string {
-	if name := c.diag.outside[row.ino]; name != "" {
-		return name + ", outside the capsule"
+	if peer := c.diag.rows[row.peer]; peer != nil && len(peer.name) > 0 {
+		return printable(peer.name) + ", outside the capsule"
 	}
 	if raw, err := getpeername(d.fd); err == nil && len(raw) > 2 {
 		return printable(raw[2:]) + ", outside the capsule"

@@ -146,11 +146,10 @@ func parseUnixRow(body []byte) *unixRow {
 	return row
 }
 
-// unixDiag are the rows of the capsule, and of this process's own namespace for names.
+// unixDiag are the rows of the capsule's network namespace.
 type unixDiag struct {
 	rows    map[uint64]*unixRow
 	pending map[uint64]bool // inodes that wait to be accepted
-	outside map[uint64]string
 }
 
 func (c *capturer) unixSockets() (*unixDiag, error) {
@@ -170,14 +169,11 @@ func (c *capturer) unixSockets() (*unixDiag, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.diag = &unixDiag{rows: rows, pending: map[uint64]bool{}, outside: map[uint64]string{}}
+	c.diag = &unixDiag{rows: rows, pending: map[uint64]bool{}}
 	for _, row := range rows {
 		for _, ino := range row.pending {
 			c.diag.pending[ino] = true
 		}
-	}
-	if c.in.Diag >= 0 {
-		c.diag.outside = outsidePeers()
 	}
 	return c.diag, nil
 }
@@ -188,27 +184,6 @@ func ownDiag() (int, error) {
 		return -1, fmt.Errorf("opening the table of sockets: %w", err)
 	}
 	return fd, nil
-}
-
-// outsidePeers names, by the inode of the other end, the sockets of this process's own
-// network namespace. What it cannot ask it does not name.
-func outsidePeers() map[uint64]string {
-	out := map[uint64]string{}
-	fd, err := ownDiag()
-	if err != nil {
-		return out
-	}
-	defer unix.Close(fd)
-	rows, err := unixTable(fd)
-	if err != nil {
-		return out
-	}
-	for _, row := range rows {
-		if row.peer != 0 && rows[row.peer] == nil {
-			out[row.peer] = printable(row.name)
-		}
-	}
-	return out
 }
 
 func printable(name []byte) string {
