@@ -51,7 +51,7 @@ func switchMain() int {
 	}
 	room := &switchRoom{spec: spec, place: place{name: spec.Name, dir: spec.Dir}}
 	listener, err := room.open()
-	rep := answer(nil, err)
+	rep := replyWith(nil, err)
 	if send(up, rep) != nil || err != nil {
 		return 1 // and with us go all who were started
 	}
@@ -224,7 +224,7 @@ func (r *switchRoom) serve(l *net.UnixListener) {
 			if req.Op == "down" {
 				r.down(c)
 			}
-			send(c, answer(r.do(req)))
+			send(c, replyWith(r.do(req)))
 		}()
 	}
 }
@@ -233,7 +233,7 @@ func (r *switchRoom) serve(l *net.UnixListener) {
 // waits for our end, not for an answer.
 func (r *switchRoom) down(c *net.UnixConn) {
 	if err := r.place.remove(); err != nil {
-		send(c, answer(nil, err))
+		send(c, replyWith(nil, err))
 	}
 	os.Exit(0)
 }

@@ -161,7 +161,7 @@ func (w *warden) talk(c *net.UnixConn) {
 		w.exec(c, req, files)
 		return
 	}
-	send(c, answer(w.do(req)))
+	send(c, replyWith(w.do(req)))
 }
 
 // do serves every request but exec.

@@ -165,8 +165,8 @@ func (r reply) decode(result any) error {
 	return json.Unmarshal(r.Result, result)
 }
 
-// answer makes a reply of a result or an error.
-func answer(result any, err error) reply {
+// replyWith makes a reply of a result or an error.
+func replyWith(result any, err error) reply {
 	if err != nil {
 		return reply{Error: err.Error()}
 	}
