@@ -267,7 +267,7 @@ func (c *capturer) table(p Proc) error {
 		if err != nil {
 			return fmt.Errorf("duplicating descriptor %d: %w", n, err)
 		}
-		d, err := c.intern(fd, Problem{Pid: p.Inner, Comm: name, FD: n})
+		d, err := c.internAs(fd, info, Problem{Pid: p.Inner, Comm: name, FD: n})
 		if err != nil {
 			return fmt.Errorf("descriptor %d: %w", n, err)
 		}
@@ -334,14 +334,11 @@ func (c *capturer) portals() error {
 func (c *capturer) root() string { return fmt.Sprintf("/proc/%d/root", c.in.InitPid) }
 
 // look reads what classify wants to know of a duplicate.
-func look(fd int) (seen, error) {
-	var s seen
+func look(fd int, st *unix.Stat_t) (seen, error) {
+	s := seen{st: *st}
 	var err error
 	if s.link, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
 		return s, err
-	}
-	if err := unix.Fstat(fd, &s.st); err != nil {
-		return s, fmt.Errorf("looking at it: %w", err)
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err == nil {

@@ -20,15 +20,20 @@ type descKey struct {
 
 // intern finds or adds the description of a duplicate, and owns the duplicate.
 func (c *capturer) intern(fd int, from Problem) (*desc, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("looking at it: %w", err)
-	}
 	info, err := readFdinfo(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
+	}
+	return c.internAs(fd, info, from)
+}
+
+// internAs does it with what is known of the description already.
+func (c *capturer) internAs(fd int, info fdinfo, from Problem) (*desc, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("looking at it: %w", err)
 	}
 	flags := info.flags &^ unix.O_CLOEXEC
 	key := descKey{st.Dev, st.Ino, flags, info.pos}
@@ -59,7 +64,8 @@ func (c *capturer) intern(fd int, from Problem) (*desc, error) {
 	d := &desc{id: uint32(len(c.descs) + 1), fd: fd, flags: flags, info: info, from: from}
 	c.descs = append(c.descs, d)
 	c.known[key] = slices.Insert(list, at, d)
-	if d.seen, err = look(fd); err != nil {
+	var err error
+	if d.seen, err = look(fd, &st); err != nil {
 		return nil, err
 	}
 	name, err := classify(&d.seen)

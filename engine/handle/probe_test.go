@@ -89,10 +89,12 @@ func (p *probe) capture(t *testing.T) (*Captured, *image.App) {
 	t.Helper()
 	before := openFDs(t)
 	inodes := NewInodes()
+	start := time.Now()
 	got, err := Capture(Input{Procs: []Proc{{Pid: p.pid(), Inner: p.pid()}}, InitPid: p.pid(), Inodes: inodes, Diag: -1})
 	if err != nil {
 		t.Fatal("capture: ", err)
 	}
+	t.Logf("%d handles: captured in %v", len(got.Handles), time.Since(start))
 	if n := len(got.SharedFDs) + len(got.DeletedFDs); openFDs(t) != before+n {
 		t.Errorf("%d descriptors open before the capture, %d after it, of which %d are for contents", before, openFDs(t), n)
 	}

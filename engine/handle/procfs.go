@@ -13,23 +13,49 @@ import (
 
 // fdinfo is /proc/PID/fdinfo/FD, proc_pid_fdinfo(5).
 type fdinfo struct {
-	pos     int64
-	flags   int // O_*, with O_CLOEXEC for the descriptor
-	mount   int
-	lines   []string // the rest, as it is
-	hasText bool
+	pos   int64
+	flags int // O_*, with O_CLOEXEC for the descriptor
+	mount int
+	lines []string // the rest, as it is
 }
 
 func readFdinfo(path string) (fdinfo, error) {
-	text, err := os.ReadFile(path)
+	text, err := readSmall(path)
 	if err != nil {
-		return fdinfo{}, err
+		return fdinfo{}, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return parseFdinfo(text), nil
 }
 
+// readSmall reads a file of /proc with as few system calls as there can be:
+// a freeze reads one for each descriptor.
+func readSmall(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 1024)
+	used := 0
+	for {
+		n, err := unix.Read(fd, buf[used:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return buf[:used], nil
+		}
+		if used += n; used == len(buf) {
+			buf = append(buf, make([]byte, len(buf))...)
+		}
+	}
+}
+
 func parseFdinfo(text []byte) fdinfo {
-	f := fdinfo{hasText: true}
+	var f fdinfo
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
 		name, value, _ := strings.Cut(line, ":")
