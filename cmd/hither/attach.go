@@ -10,6 +10,7 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/control"
+	"hither/engine/daemon"
 	"hither/engine/terminal"
 )
 
@@ -36,6 +37,9 @@ func here(ctx context.Context, doing, name string) (*capsule.Capsule, *control.A
 		if a.State != "running" {
 			err = fmt.Errorf("%s is %s: %s", a.Name, a.State, a.Reason)
 		}
+		return nil, a, failed(doing, err)
+	}
+	if err := daemon.Adopt(ctx, c); err != nil {
 		return nil, a, failed(doing, err)
 	}
 	return c, a, nil

@@ -105,7 +105,7 @@ func TestMoveThereAndBack(t *testing.T) {
 // TestFaultsInEveryState holds a move still in each state of both sides and
 // then breaks something: in the end exactly one copy runs, and nothing is left.
 func TestFaultsInEveryState(t *testing.T) {
-	faults := []string{"none", "cancel", "kill source", "kill destination", "kill both", "kill keeper"}
+	faults := []string{"none", "cancel", "kill source", "kill destination", "kill both", "kill keeper", "cut"}
 	hs := hosts(t, "a", "b")
 	for _, state := range handover.States {
 		for _, fault := range faults {
@@ -117,6 +117,16 @@ func TestFaultsInEveryState(t *testing.T) {
 }
 
 func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
+	for _, h := range []*host{a, b} {
+		parent := h.t
+		h.t = t
+		defer func() { h.t = parent }()
+	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("daemon of a:\n%s\ndaemon of b:\n%s", a.out, b.out)
+		}
+	}()
 	name, arg := a.app()
 	side := a
 	if state.Side() == handover.SideDestination {
@@ -180,6 +190,9 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 		revive(a, b)
 	case "kill keeper":
 		killKeeper(t, a, name)
+	case "cut":
+		relays.cut(true)
+		time.AfterFunc(3*time.Second, func() { relays.cut(false) }) // longer than a peer may be silent
 	}
 	for _, h := range []*host{a, b} {
 		if _, err := h.client.ReleaseHolds(t.Context(), ""); err != nil {
@@ -192,6 +205,7 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 	case <-time.After(40 * time.Second):
 		t.Fatal("the move does not end")
 	}
+	relays.cut(false)
 	eventually(t, "all is settled", func() error {
 		for _, h := range []*host{a, b} {
 			m, err := h.client.Moves(t.Context())
@@ -246,9 +260,6 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 	}
 	if left := copiesOf(arg); len(left) > 0 {
 		t.Errorf("left: %v", left)
-	}
-	if t.Failed() {
-		t.Logf("daemon of a:\n%s\ndaemon of b:\n%s", a.out, b.out)
 	}
 }
 

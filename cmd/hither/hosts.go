@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -148,12 +150,17 @@ looking at its log. To end it, or to restart it, harms no app.
 
 Environment:
   HITHER_LISTEN   UDP address for peers, such as :44843 or 192.0.2.1:5000
-  HITHER_HOLD     states of a move to stand still in, for tests`,
+  HITHER_HOLD     states of a move to stand still in, for tests
+  HITHER_SILENCE  how long a peer may be silent before it is lost (default 10s)`,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
 			signal.Ignore(syscall.SIGHUP)
-			err := daemon.Run(c.Context(), daemon.Options{Version: version, Commit: commit,
-				Listen: os.Getenv("HITHER_LISTEN"), Hold: os.Getenv("HITHER_HOLD")})
+			silence, err := time.ParseDuration(cmp.Or(os.Getenv("HITHER_SILENCE"), "0s"))
+			if err != nil {
+				return &failure{doing: "reading HITHER_SILENCE", err: err, code: exitUsage}
+			}
+			err = daemon.Run(c.Context(), daemon.Options{Version: version, Commit: commit,
+				Listen: os.Getenv("HITHER_LISTEN"), Hold: os.Getenv("HITHER_HOLD"), Silence: silence})
 			if errors.Is(err, daemon.ErrRuns) {
 				say("%v", err)
 				return nil

@@ -38,7 +38,7 @@ func (d *Daemon) all() ([]found, error) {
 	here := map[string]bool{}
 	for _, c := range capsules {
 		st, err := c.State()
-		if err != nil || st.Moved != "" {
+		if err != nil || st.Moved != "" || st.Phase == capsule.Ended || !st.Init.Alive() {
 			continue // it ends just now
 		}
 		here[c.ID] = true

@@ -163,7 +163,7 @@ func (h copies) Thaw(rec *handover.Record) error {
 
 // reopen opens the portals of a capsule that a move had closed.
 func reopen(ctx context.Context, c *capsule.Capsule) error {
-	if err := adopt(ctx, c); err != nil {
+	if err := Adopt(ctx, c); err != nil {
 		return err
 	}
 	st, err := c.Status(ctx)
@@ -183,7 +183,7 @@ func (h copies) Release(rec *handover.Record) error {
 		ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
 		defer stop()
 		// Who is attached learns where it went; the copy ends with or without that.
-		told := adopt(ctx, c)
+		told := Adopt(ctx, c)
 		if told == nil {
 			told = c.Moved(ctx, rec.PeerName)
 		}

@@ -46,6 +46,8 @@ type Options struct {
 	Listen string
 	// Hold names states of the hand-over to stand still in, for tests.
 	Hold string
+	// Silence is how long a peer may be silent before it is lost.
+	Silence time.Duration
 }
 
 // Daemon is one life of the daemon.
@@ -184,7 +186,7 @@ func (d *Daemon) listen(data string) {
 	if addr == "" {
 		addr = fmt.Sprintf(":%d", transport.DefaultPort)
 	}
-	opts := transport.Options{Name: d.name, Version: d.opts.Version}
+	opts := transport.Options{Name: d.name, Version: d.opts.Version, IdleTimeout: d.opts.Silence}
 	d.endpoint, d.why = transport.Listen(addr, d.identity, d.trust, opts)
 	if d.why != nil && d.opts.Listen == "" && errors.Is(d.why, syscall.EADDRINUSE) {
 		log.Printf("%v; taking any free port", d.why)

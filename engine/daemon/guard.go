@@ -17,15 +17,24 @@ import (
 	"hither/engine/paths"
 )
 
-// adopt gives a capsule a keeper if it has none.
-func adopt(ctx context.Context, c *capsule.Capsule) error {
-	if _, err := c.Status(ctx); err == nil || !errors.Is(err, capsule.ErrNoKeeper) {
-		return err
+// Adopt sees to it that a capsule has a keeper that answers, and gives it a new
+// one if its keeper died.
+func Adopt(ctx context.Context, c *capsule.Capsule) error {
+	for tries := 0; ; tries++ {
+		_, err := c.Status(ctx)
+		if err == nil || !errors.Is(err, capsule.ErrNoKeeper) || tries == 100 {
+			return err
+		}
+		if err := c.AdoptKeeper(ctx); err != nil && !errors.Is(err, capsule.ErrKept) {
+			return err
+		}
+		// Kept: somebody else is about to give it one.
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	if err := c.AdoptKeeper(ctx); err != nil && !errors.Is(err, capsule.ErrKept) {
-		return err
-	}
-	return nil
 }
 
 func listCapsules() ([]*capsule.Capsule, error) {

@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"time"
 
 	"hither/engine/capsule"
 	"hither/engine/control"
@@ -110,6 +111,11 @@ func (a acceptor) Source(peer, app string) (handover.Source, error) {
 	if found.capsule == nil {
 		return nil, fmt.Errorf("%s is not on %s", app, a.d.name)
 	}
+	ctx, stop := context.WithTimeout(a.d.ctx, 10*time.Second)
+	defer stop()
+	if err := Adopt(ctx, found.capsule); err != nil {
+		return nil, err
+	}
 	return a.d.engine.source(found.capsule, transport.ID(peer), a.PeerName(peer)), nil
 }
 
@@ -128,11 +134,15 @@ func (a acceptor) Watch(peer string, offer *handover.Offer, app string) (func(ha
 
 // send moves an app of this host to a peer; with check it only asks.
 func (d *Daemon) send(ctx context.Context, c *capsule.Capsule, peer transport.Peer, check bool, progress func(handover.Progress)) *handover.Result {
-	l, err := d.dial(ctx, peer)
+	var l *link
+	err := Adopt(ctx, c)
+	if err == nil {
+		l, err = d.dial(ctx, peer)
+	}
 	if err != nil {
 		return &handover.Result{App: c.Spec().Name, From: d.name, To: peer.Name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
 	}
-	return d.moves.Send(ctx, l, d.engine.source(c, peer.ID, peer.Name), handover.SendOptions{PeerName: peer.Name, Check: check, Progress: progress})
+	return d.moves.Send(ctx, l, d.engine.source(c, peer.ID, peer.Name), handover.SendOptions{App: c.Spec().Name, PeerName: peer.Name, Check: check, Progress: progress})
 }
 
 // bring moves an app of a peer to this host.

@@ -45,7 +45,7 @@ func (m *Moves) Accept(ctx context.Context, link Link, a Acceptor) error {
 			return p.send(&message{Kind: kindCancel, Reason: err.Error()})
 		}
 		progress, done := a.Watch(p.peer, nil, first.App)
-		done(m.sendOver(p, src, SendOptions{PeerName: a.PeerName(p.peer), Check: first.Check, Progress: progress, relay: true}))
+		done(m.sendOver(p, src, SendOptions{App: first.App, PeerName: a.PeerName(p.peer), Check: first.Check, Progress: progress, relay: true}))
 		return nil
 	}
 	return m.serve(p, first)

@@ -66,6 +66,7 @@ type sender struct {
 
 // SendOptions are what a move needs to know beyond its two sides.
 type SendOptions struct {
+	App      string // what people call it, until Survey says so
 	PeerName string
 	Check    bool           // only ask
 	Progress func(Progress) // told from any goroutine; must be quick
@@ -83,7 +84,7 @@ func (m *Moves) Send(ctx context.Context, link Link, src Source, opt SendOptions
 
 func (m *Moves) sendOver(p *party, src Source, opt SendOptions) *Result {
 	s := &sender{m: m, p: p, src: src, times: m.Times.filled(), begun: time.Now(),
-		r: &Result{From: m.Name, To: opt.PeerName}}
+		r: &Result{App: opt.App, From: m.Name, To: opt.PeerName}}
 	p.meter = &meter{tell: func(pr Progress) {
 		if opt.Progress != nil {
 			opt.Progress(pr)
