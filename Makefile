@@ -34,7 +34,8 @@ deps:
 	@.ci/deps
 
 demo: build
-	@assets/demo/run
+	@.ci/deps demo
+	@bin/hither-lab demo --transcript demo-out/demo.txt
 
 test: build
 	@.ci/test

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// answer is what the program of the demo tells of itself.
-type answer struct {
+// account is what the program of the demo tells of itself.
+type account struct {
 	Question string `json:"question"`
 	Secret   string `json:"secret"` // sha256 of the secret and the question
 	Plain    string `json:"plain"`  // the secret, told at the very end
@@ -41,7 +41,7 @@ type moveResult struct {
 // stop is the program on one host, at one time.
 type stop struct {
 	Host   string
-	Answer answer
+	Answer account
 	Inside []int // its pids in its capsule
 	Pids   []int // the same processes, as this machine knows them
 }
@@ -57,8 +57,8 @@ type leg struct {
 type story struct {
 	Stops []stop
 	Legs  []leg
-	Final answer // with the secret
-	File  string // the program's file on host a, at the end
+	Final account // with the secret
+	File  string  // the program's file on host a, at the end
 }
 
 type check struct {
@@ -136,12 +136,12 @@ func (p paint) dim(text string) string  { return p.in("2", text) }
 // report prints the tables and the checks, no line longer than 80 columns, and tells whether all held.
 func (s *story) report(w io.Writer, p paint) bool {
 	row := func(name string, cells []string) {
-		fmt.Fprintf(w, "  %-34s", name)
+		fmt.Fprintf(w, "  %-31s", name)
 		for i, c := range cells {
 			if i == len(cells)-1 {
 				fmt.Fprint(w, c)
 			} else {
-				fmt.Fprintf(w, "%-14s", c)
+				fmt.Fprintf(w, "%-16s", c)
 			}
 		}
 		fmt.Fprintln(w)
@@ -167,17 +167,17 @@ func (s *story) report(w io.Writer, p paint) bool {
 	legs("the whole move", func(l leg) string { return milliseconds(l.Result.Total) })
 	legs("memory of the program", func(l leg) string { return bytesText(l.Result.Memory) })
 	legs("bytes sent, all in all", func(l leg) string { return bytesText(l.Result.Sent) })
-	legs("rounds of memory before the freeze", func(l leg) string { return strconv.Itoa(l.Result.Rounds) })
+	legs("rounds before the freeze", func(l leg) string { return strconv.Itoa(l.Result.Rounds) })
 	legs("numbers that never came", func(l leg) string { return strconv.Itoa(l.Sight.Missed) })
 
 	fmt.Fprintf(w, "\n%s\n", p.bold("The program"))
 	stops("", func(at stop) string { return "on " + at.Host })
 	stops("it has counted to", func(at stop) string { return strconv.Itoa(at.Answer.Count) })
-	stops("words exchanged with its child", func(at stop) string { return strconv.Itoa(at.Answer.Talks) })
+	stops("words with its child", func(at stop) string { return strconv.Itoa(at.Answer.Talks) })
 	stops("lines in its file", func(at stop) string { return strconv.Itoa(at.Answer.Lines) })
-	stops("pids, as it sees them", func(at stop) string { return numbers(at.Inside) })
-	stops("its threads", func(at stop) string { return numbers(at.Answer.Threads) })
-	stops("pids, as this machine sees them", func(at stop) string { return numbers(at.Pids) })
+	stops("pids, seen from inside", func(at stop) string { return numbers(at.Inside) })
+	stops("ids of its threads", func(at stop) string { return numbers(at.Answer.Threads) })
+	stops("pids, seen from outside", func(at stop) string { return numbers(at.Pids) })
 
 	fmt.Fprintf(w, "\n%s\n", p.bold("Is it the same?"))
 	all := true

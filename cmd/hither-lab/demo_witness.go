@@ -44,7 +44,11 @@ type watch struct {
 func (w *watch) beat(number int, source string, at time.Time) {
 	if !w.last.IsZero() {
 		w.gaps = append(w.gaps, at.Sub(w.last))
-		w.missed += number - w.number - 1 // one that comes late counts as -1
+		if number > w.number {
+			w.missed += number - w.number - 1
+		} else {
+			w.missed-- // it came late
+		}
 	}
 	w.last, w.number, w.source = at, max(number, w.number), source
 }
@@ -124,7 +128,7 @@ func witness() error {
 				}
 				continue
 			}
-			var a answer
+			var a account
 			if json.Unmarshal([]byte(p.text), &a) != nil || a.Question != question || question == "" {
 				continue // to a question that was asked twice
 			}

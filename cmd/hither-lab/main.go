@@ -30,6 +30,8 @@ func main() {
 			os.Exit(switchMain())
 		case wardenCommand:
 			os.Exit(wardenMain())
+		case witnessCommand:
+			os.Exit(witnessMain())
 		}
 	}
 	err := rootCommand().Execute()
