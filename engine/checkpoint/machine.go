@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -16,7 +17,9 @@ import (
 )
 
 // ThisMachine describes what code that runs here may rely on.
-func ThisMachine() (image.Machine, error) {
+var ThisMachine = sync.OnceValues(thisMachine)
+
+func thisMachine() (image.Machine, error) {
 	m := image.Machine{Arch: runtime.GOARCH, PageSize: os.Getpagesize()}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {

@@ -32,6 +32,7 @@ type Source struct {
 	root    string
 	trees   []string
 	files   *files.Source
+	args    []files.Args
 	tracer  *tracee.Tracer
 	frozen  *checkpoint.Frozen
 	app     *image.App
@@ -81,7 +82,13 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 		return nil, err
 	}
 	s.trees = ownTrees(s.root, unix.Getuid())
-	survey, err := s.survey()
+	pids, err := s.processes()
+	if err != nil {
+		return nil, err
+	}
+	held, args := look(pids, s.root)
+	s.args = args
+	survey, err := s.survey(held, args)
 	if err != nil {
 		return nil, err
 	}
@@ -96,10 +103,6 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 	}
 	if err := s.env.Hasher.Save(); err != nil {
 		log.Printf("keeping the cache of hashes: %v", err)
-	}
-	pids, err := s.processes()
-	if err != nil {
-		return nil, err
 	}
 	offer := &handover.Offer{
 		App: spec.ID, Name: spec.Name, Machine: machine, Limits: hardLimits(pids), Processes: len(pids), Files: encoded,
@@ -131,13 +134,8 @@ func (s *Source) processes() (map[int]int, error) {
 	return pids, nil
 }
 
-func (s *Source) survey() (files.Survey, error) {
+func (s *Source) survey(held []files.Held, args []files.Args) (files.Survey, error) {
 	spec := s.state.Spec
-	pids, err := s.processes()
-	if err != nil {
-		return files.Survey{}, err
-	}
-	held, args := look(pids, s.root)
 	v := files.Survey{
 		Root: s.root, Self: s.env.Self, Origin: files.Host{ID: spec.Origin.HostID, Name: spec.Origin.HostName},
 		Home: spec.Home, Whole: s.trees, Held: held, Args: args, UID: unix.Getuid(),
@@ -146,6 +144,7 @@ func (s *Source) survey() (files.Survey, error) {
 		v.Origin = s.env.Self
 	}
 	if spec.LayerDir != "" {
+		var err error
 		if v.Layer, err = files.OpenLayer(spec.LayerDir); err != nil {
 			return v, err
 		}
@@ -248,7 +247,12 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 
 // sendChanged sends what changed of the files while they travelled.
 func (s *Source) sendChanged(ctx context.Context, w io.Writer) error {
-	survey, err := s.survey()
+	// Arguments name the same files as before, or they are held by now.
+	held, args, err := lookImage(s.app, s.args)
+	if err != nil {
+		return err
+	}
+	survey, err := s.survey(held, args)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hither/engine/files"
+	"hither/engine/handle"
 	"hither/engine/image"
 )
 
@@ -55,6 +56,49 @@ func look(pids map[int]int, root string) (held []files.Held, args []files.Args) 
 	return held, args
 }
 
+// lookImage gathers the same from the image of a frozen app, for which every
+// look into /proc would add to the time it stands still.
+func lookImage(app *image.App, before []files.Args) ([]files.Held, []files.Args, error) {
+	writing, err := handle.Writing(app)
+	if err != nil {
+		return nil, nil, err
+	}
+	mapped, shared := map[uint32]bool{}, map[uint32]bool{}
+	cwds := map[string]bool{}
+	for i := range app.Processes {
+		p := &app.Processes[i]
+		mapped[p.Exe] = true
+		if p.Cwd != "" {
+			cwds[p.Cwd] = true
+		}
+		for _, v := range p.VMAs {
+			if v.Backing == image.BackFile {
+				mapped[v.Object] = true
+				if v.Shared && v.Prot&unix.PROT_WRITE != 0 {
+					shared[v.Object] = true
+				}
+			}
+		}
+	}
+	var held []files.Held
+	for _, f := range app.Files {
+		if f.Kind == image.FileDeleted || f.Kind == image.FileDevice || systemPath(f.Path) {
+			continue
+		}
+		delete(cwds, f.Path)
+		held = append(held, files.Held{Path: f.Path, Mapped: mapped[f.ID], Shared: shared[f.ID], Writing: writing[f.ID]})
+	}
+	for cwd := range cwds {
+		held = append(held, files.Held{Path: cwd})
+	}
+	return held, before, nil
+}
+
+// systemPath says whether a path leads to what every capsule has of its own.
+func systemPath(path string) bool {
+	return strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/proc/") || strings.HasPrefix(path, "/sys/")
+}
+
 func lookMaps(proc string, note func(string) *files.Held) {
 	maps, err := os.ReadFile(proc + "/maps")
 	if err != nil {
@@ -85,7 +129,7 @@ func lookFDs(proc string, note func(string) *files.Held) {
 	for _, fd := range fds {
 		path, err := os.Readlink(filepath.Join(proc, "fd", fd.Name()))
 		if err != nil || !strings.HasPrefix(path, "/") || strings.HasSuffix(path, " (deleted)") ||
-			strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/proc/") || strings.HasPrefix(path, "/sys/") {
+			systemPath(path) {
 			continue
 		}
 		h := note(path)

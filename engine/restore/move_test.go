@@ -244,3 +244,43 @@ for i in range(100000):
 	}
 	t.Log(lines[len(lines)-1])
 }
+
+// TestCrowd moves 50 processes of 4 threads.
+func TestCrowd(t *testing.T) {
+	ctx := house(t)
+	a := start(t, ctx, "/usr/bin/python3", "-u", "-c", `
+import os, threading, time
+kids = []
+for i in range(50):
+    r, w = os.pipe()
+    r2, w2 = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        n = [0, 0, 0]
+        def count(k):
+            while True:
+                n[k] += 1
+                time.sleep(0.01)
+        for k in range(3):
+            threading.Thread(target=count, args=(k,), daemon=True).start()
+        while os.read(r, 1):
+            os.write(w2, b"%d %d " % (i, min(n)))
+    kids.append((w, r2))
+last = [0] * 50
+for turn in range(100000):
+    for i, (w, r) in enumerate(kids):
+        os.write(w, b"?")
+        who, n = map(int, os.read(r, 100).split())
+        assert who == i and n >= last[i], (i, who, n, last[i])
+        last[i] = n
+    print("turn", turn, min(last))
+    time.sleep(0.05)
+`)
+	a.await(t, "turn 3 ")
+	c := a.c
+	for hop := range 2 {
+		c = clone(t, ctx, c)
+		lines := a.await(t, "turn "+fmt.Sprint((hop+1)*15)+" ")
+		t.Log(lines[len(lines)-1])
+	}
+}
