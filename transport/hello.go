@@ -85,9 +85,9 @@ func (c *Conn) answerFirst(ctx context.Context) error {
 	if err := s.answer(); err != nil {
 		return err
 	}
-	err = s.Close()
+	_ = s.Close()                 // the peer has the answer, and may have given the stream up already
 	s.quic.CancelRead(codeGiveUp) // nothing more is due in it
-	return err
+	return nil
 }
 
 // answerHellos answers until the peer closes its half.
