@@ -219,20 +219,24 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 		return oneRuns(arg)
 	})
 	where := ""
-	for _, h := range []*host{a, b} {
-		list, err := h.client.Apps(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, x := range list.Apps {
-			if x.Name == name && x.State == "running" {
-				where += h.name
+	eventually(t, "one host says that it runs there", func() error {
+		where = ""
+		for _, h := range []*host{a, b} {
+			list, err := h.client.Apps(t.Context())
+			if err != nil {
+				return err
+			}
+			for _, x := range list.Apps {
+				if x.Name == name && x.State == "running" {
+					where += h.name
+				}
 			}
 		}
-	}
-	if where != "a" && where != "b" {
-		t.Errorf("it runs on %q", where)
-	}
+		if where != "a" && where != "b" {
+			return fmt.Errorf("it runs on %q", where)
+		}
+		return nil
+	})
 	if r.err == nil && (r.r.Outcome == handover.Moved && where != "b" || r.r.Outcome == handover.Stayed && where != "a") {
 		t.Errorf("it runs on %s; the result says %+v", where, r.r)
 	}
