@@ -19,7 +19,7 @@ var program string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	program = filepath.Join(os.Getenv("HITHER_TEST_BIN"), "hither-lab")
+	program = filepath.Join(os.Getenv("HITHER_BIN"), "hither-lab")
 	if !filepath.IsAbs(program) {
 		dir, err := os.MkdirTemp("", "hither-lab-test")
 		if err != nil {
