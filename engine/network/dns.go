@@ -20,6 +20,8 @@ const (
 	maxServers  = 3 // as in the C library
 	maxQuestion = 4096
 	maxConf     = 64 << 10
+
+	dnsHeader = 12
 )
 
 // names asks the host's name servers for the capsule.
@@ -109,7 +111,8 @@ func exchange(ctx context.Context, server netip.AddrPort, question []byte) ([]by
 		if err != nil {
 			return nil, err
 		}
-		if k >= 2 && len(question) >= 2 && bytes.Equal(buf[:2], question[:2]) { // the same ID
+		// An answer, and to this question: same ID.
+		if k >= dnsHeader && len(question) >= dnsHeader && buf[2]&0x80 != 0 && bytes.Equal(buf[:2], question[:2]) {
 			return buf[:k], nil
 		}
 	}

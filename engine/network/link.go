@@ -124,12 +124,12 @@ func (l *link) send(parts ...[]byte) {
 	b := append(out[:0], l.prefix...)
 	if l.prefix != nil {
 		b = append(b, 0x08, 0x00)
-		if len(parts) > 0 && len(parts[0]) > 0 && parts[0][0]>>4 == 6 {
-			b[12], b[13] = 0x86, 0xdd
-		}
 	}
 	for _, p := range parts {
 		b = append(b, p...)
+	}
+	if l.prefix != nil && len(b) > ethernetHeader && b[ethernetHeader]>>4 == 6 {
+		b[12], b[13] = 0x86, 0xdd
 	}
 	l.file.Write(b)
 }

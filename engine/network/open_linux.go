@@ -167,6 +167,17 @@ func configure(kind string) error {
 		if err := netlink.AddrAdd(link, addr); err != nil {
 			return fmt.Errorf("giving %s the address %s: %w", device, side.own, err)
 		}
+		if side.own.Addr().Is6() {
+			// The kernel adds this route itself, but at its leisure: until
+			// then it drops what comes for the address.
+			local := &netlink.Route{
+				LinkIndex: link.Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL,
+				Dst: &net.IPNet{IP: side.own.Addr().AsSlice(), Mask: net.CIDRMask(128, 128)},
+			}
+			if err := netlink.RouteAdd(local); err != nil && !errors.Is(err, unix.EEXIST) {
+				return fmt.Errorf("routing %s to %s: %w", side.own.Addr(), device, err)
+			}
+		}
 		_, all, err := net.ParseCIDR(side.any)
 		if err != nil {
 			return err
