@@ -79,6 +79,9 @@ func (f *Frozen) process(p *tracee.Process) (*image.Process, error) {
 		}
 		out.Rlimits = append(out.Rlimits, image.Rlimit{Cur: lim.Cur, Max: lim.Max})
 	}
+	if err := unusual(p); err != nil {
+		return nil, err
+	}
 	if err := f.executable(p, out); err != nil {
 		return nil, err
 	}
@@ -102,6 +105,38 @@ func (f *Frozen) process(p *tracee.Process) (*image.Process, error) {
 		return nil, fmt.Errorf("leaving the process as it was: %w", err)
 	}
 	return out, nil
+}
+
+// unusual refuses what only programs that call clone or unshare by themselves
+// make: what cannot be told in the terms of an image.
+func unusual(p *tracee.Process) error {
+	refuse := func(what string) error {
+		return &Refusal{what, "use the app without it, if it can"}
+	}
+	if p.LeaderDead {
+		return refuse("its first thread has ended while others go on")
+	}
+	for _, th := range p.Threads[1:] {
+		for kind, what := range map[int]string{kernel.KcmpFiles: "descriptors", kernel.KcmpFS: "working directory"} {
+			same, err := kernel.Kcmp(p.Pid, th.Tid, kind, 0, 0)
+			if err != nil {
+				return fmt.Errorf("comparing its threads: %w", err)
+			}
+			if same != 0 {
+				return refuse(fmt.Sprintf("thread %d has a %s of its own", th.Tid, what))
+			}
+		}
+	}
+	st, err := readStat(fmt.Sprintf("/proc/%d", p.Pid))
+	if err != nil {
+		return err
+	}
+	// Parents of another pid namespace (of pid 1) are never compared: pid 1
+	// makes nothing that shares its memory.
+	if same, err := kernel.Kcmp(p.Pid, st.Parent, kernel.KcmpVM, 0, 0); err == nil && same == 0 {
+		return refuse("it shares its memory with its parent (a vfork that goes on, or clone with CLONE_VM)")
+	}
+	return nil
 }
 
 // insidePath reads a link of /proc that leads to a directory of the capsule.
@@ -180,6 +215,9 @@ func (f *Frozen) ask(p *tracee.Process, out *image.Process) error {
 		return fmt.Errorf("asking the process for its signals and timers: %w", err)
 	}
 	out.Dumpable = int(calls[first+1].Ret)
+	if p.Hidden() { // while it is held it can be looked into
+		out.Dumpable = 0
+	}
 	out.THPDisable = calls[first+2].Ret == 1
 	out.Creds.SecureBits = uint32(calls[first+3].Ret)
 	out.Layout.Brk = uint64(calls[first+4].Ret)
