@@ -102,6 +102,9 @@ func startSwitchRoom(p place, spec labSpec, lock *os.File) error {
 	if err != nil {
 		cmd.Process.Kill()
 		cmd.Wait()
+		if strings.Contains(err.Error(), "permission denied") || strings.Contains(err.Error(), "not permitted") {
+			return noNamespaces(err) // AppArmor grants the namespace and denies what it is for
+		}
 		return err
 	}
 	return cmd.Process.Release()

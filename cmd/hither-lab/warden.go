@@ -23,7 +23,6 @@ type warden struct {
 	nursery  *nursery
 
 	mu      sync.Mutex
-	daemon  int      // pid of the daemon we started, 0 if it ended
 	hidden  []string // see hide.go
 	covered []string // folders with an overlay of ours on them
 	hideGen int
