@@ -284,7 +284,7 @@ func (f *Frozen) diag() (int, error) {
 				err = errors.Join(err, cerr)
 			}
 		}
-		if err = errors.Join(err, p.Unprepare()); err != nil {
+		if err != nil {
 			return -1, fmt.Errorf("looking at the sockets of the capsule: %w", err)
 		}
 		return fd, nil

@@ -135,3 +135,13 @@ func ReadProcessRuns(pid int, to []unix.Iovec, runs []unix.RemoteIovec) (int, er
 	}
 	return int(n), nil
 }
+
+// Processor is getcpu(2): the processor this thread runs on.
+func Processor() int {
+	var cpu uint32
+	_, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(cpu)
+}

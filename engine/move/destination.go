@@ -212,7 +212,11 @@ func (d *Destination) start(ctx context.Context) error {
 	if d.cap, err = capsule.Start(ctx, spec, [3]*os.File{}); err != nil {
 		return fmt.Errorf("making a capsule for %s: %w", spec.Name, err)
 	}
-	return nil
+	d.tracer = tracee.New()
+	return d.tracer.Do(func() (err error) {
+		d.builder, err = restore.Take(d.tracer, d.cap.InitPid())
+		return err
+	})
 }
 
 func mounts(plan []files.Mount) []capsule.Mount {
@@ -266,13 +270,11 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 	if d.homing, err = d.incoming.Stage(ctx); err != nil {
 		return err
 	}
-	d.tracer = tracee.New()
 	return d.tracer.Do(func() error { return d.restore(ctx, app, r, report) })
 }
 
 // restore runs on the tracer's thread.
 func (d *Destination) restore(ctx context.Context, app *image.App, r io.Reader, report handover.Report) error {
-	var err error
 	opens := d.homing.Opens()
 	env := handle.Env{Pid: d.cap.InitPid(), Path: func(f *image.File) string {
 		if p, ok := opens[f.Path]; ok {
@@ -280,7 +282,7 @@ func (d *Destination) restore(ctx context.Context, app *image.App, r io.Reader, 
 		}
 		return f.Path
 	}}
-	if d.builder, err = restore.Begin(d.tracer, d.cap.InitPid(), app, env); err != nil {
+	if err := d.builder.Begin(app, env); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
 	}
 	if _, err := memory.Receive(ctx, r, d.builder.Place); err != nil {

@@ -123,7 +123,10 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 	var b *restore.Builder
 	var totals memory.Totals
 	must("restoring", dst.Do(func() (err error) {
-		if b, err = restore.Begin(dst, to.InitPid(), app, handle.Env{Pid: to.InitPid()}); err != nil {
+		if b, err = restore.Take(dst, to.InitPid()); err != nil {
+			return fmt.Errorf("take: %w", err)
+		}
+		if err := b.Begin(app, handle.Env{Pid: to.InitPid()}); err != nil {
 			return fmt.Errorf("begin: %w", err)
 		}
 		if totals, err = memory.Receive(ctx, r, b.Place); err != nil {

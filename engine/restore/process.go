@@ -72,27 +72,22 @@ func (b *Builder) process(p *tracee.Process, proc *image.Process) error {
 		}
 		c.add(fmt.Sprintf("setting the action of signal %d", sig), unix.SYS_RT_SIGACTION, sig, addr+uint64(at), 0, 8)
 	}
-	if err := c.run(leader); err != nil {
-		return err
-	}
 	for i, text := range []string{proc.Root, proc.Cwd} {
-		if i == 0 && text == "/" {
-			continue
-		}
-		copy(data, text+"\x00")
+		at := 8192 * (i + 1)
 		nr := uintptr(unix.SYS_CHROOT)
 		if i == 1 {
 			nr = unix.SYS_CHDIR
+		} else if text == "/" {
+			continue
 		}
-		c.add(fmt.Sprintf("going to %s", text), nr, addr)
-		if err := c.run(leader); err != nil {
-			return err
-		}
+		copy(data[at:], text+"\x00")
+		c.add(fmt.Sprintf("going to %s", text), nr, addr+uint64(at))
 	}
 	c.add("setting the umask", unix.SYS_UMASK, uint64(proc.Umask))
 	c.add("setting the personality", unix.SYS_PERSONALITY, uint64(proc.Personality))
 	c.add("setting who takes orphans", unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, flag(proc.SubReaper))
 	c.add("setting the use of huge pages", unix.SYS_PRCTL, unix.PR_SET_THP_DISABLE, flag(proc.THPDisable))
+	b.bound(&c, proc.Creds) // the threads inherit it
 	if err := c.run(leader); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 // Package restore turns an image into a running capsule.
 //
-// In a nutshell: the new capsule has a pid 1 and nothing else. Begin stops it,
+// In a nutshell: the new capsule has a pid 1 and nothing else. Take stops it, Begin
 // has it build every open file description at high descriptor numbers (the
 // larder of package handle), and forks the whole process tree from it with the
 // pids of the image (tree.go); each process clears its address space and makes
@@ -40,7 +40,9 @@ type Builder struct {
 	images map[int]*image.Process
 	extras map[int]*tracee.Process // ghosts and helpers, while they live
 
-	own      []span // pid 1's mappings, which every new process inherits
+	bare     []span      // pid 1's mappings without the train
+	own      []span      // and with it: every new process inherits them
+	affinity unix.CPUSet // pid 1's
 	train    uint64
 	park     uint64
 	foreign  bool   // the app comes from a kernel with another vdso
@@ -58,58 +60,103 @@ type remote struct{ th *tracee.Thread }
 func (r remote) Batch(calls []handle.Call) error { return r.th.Batch(calls) }
 func (r remote) Scratch() ([]byte, uint64)       { return r.th.Process().Scratch() }
 
+// Take stops pid 1 of a new, empty capsule and makes it ready to be built in. The
+// image need not be known yet, so this can be done before the app is frozen.
+func Take(t *tracee.Tracer, initPid int) (*Builder, error) {
+	b := &Builder{
+		tracer: t, procs: map[int]*tracee.Process{}, images: map[int]*image.Process{}, extras: map[int]*tracee.Process{},
+	}
+	t.ExitKill = true
+	var err error
+	if b.init, err = t.Seize(initPid); err != nil {
+		return nil, fmt.Errorf("taking hold of the capsule: %w", err)
+	}
+	if err := b.pin(); err != nil {
+		return nil, err
+	}
+	if b.bare, err = readSpans(initPid); err != nil {
+		return nil, err
+	}
+	return b, b.board(nil)
+}
+
+// board maps the train where neither pid 1 nor the app has anything.
+func (b *Builder) board(app []span) error {
+	room, err := gap(append(app, b.bare...), trainRoom+parkRoom)
+	if err != nil {
+		return err
+	}
+	b.train, b.park = room, room+trainRoom
+	if err := b.init.Prepare(b.train); err != nil {
+		return err
+	}
+	b.own, err = readSpans(b.init.Pid)
+	return err
+}
+
+// pin keeps the tracer and all that it makes on one processor until Resume:
+// each of the many stops is a wake-up of the other, which between processors
+// takes three times as long.
+func (b *Builder) pin() error {
+	if err := unix.SchedGetaffinity(b.init.Pid, &b.affinity); err != nil {
+		return fmt.Errorf("reading the processors of the capsule: %w", err)
+	}
+	var one unix.CPUSet
+	cpu := kernel.Processor()
+	if one.Set(cpu); !b.affinity.IsSet(cpu) {
+		return nil
+	}
+	for _, tid := range []int{0, b.init.Pid} { // 0: this thread, which is the tracer's
+		if err := unix.SchedSetaffinity(tid, &one); err != nil {
+			return fmt.Errorf("moving to one processor: %w", err)
+		}
+	}
+	return nil
+}
+
 // Begin builds the capsule up to the point where its pages can be written.
 // The image must be valid (image.Decode). On error the half-built tree is
-// left to the caller, who kills pid 1.
-func Begin(t *tracee.Tracer, initPid int, app *image.App, env handle.Env) (*Builder, error) {
-	b := &Builder{
-		app: app, tracer: t, procs: map[int]*tracee.Process{}, images: map[int]*image.Process{}, extras: map[int]*tracee.Process{},
-	}
+// left to the caller, who kills it.
+func (b *Builder) Begin(app *image.App, env handle.Env) error {
+	b.app = app
 	for i := range app.Processes {
 		b.images[app.Processes[i].Pid] = &app.Processes[i]
 	}
 	steps, err := plan(app)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := b.compareVDSO(); err != nil {
-		return nil, err
+		return err
 	}
-	t.ExitKill = true
-	if b.init, err = t.Seize(initPid); err != nil {
-		return nil, fmt.Errorf("taking hold of the capsule: %w", err)
-	}
-	before, err := readSpans(initPid)
-	if err != nil {
-		return nil, err
-	}
-	room, err := gap(append(spansOf(app), before...), trainRoom+parkRoom)
-	if err != nil {
-		return nil, err
-	}
-	b.train, b.park = room, room+trainRoom
-	if err := b.init.Prepare(b.train); err != nil {
-		return nil, err
-	}
-	if b.own, err = readSpans(initPid); err != nil {
-		return nil, err
+	taken := spansOf(app)
+	for _, s := range taken {
+		if s.overlaps(span{start: b.train, end: b.park + parkRoom}) {
+			if err := b.init.Unprepare(); err != nil {
+				return err
+			}
+			if err := b.board(taken); err != nil {
+				return err
+			}
+			break
+		}
 	}
 	if b.larder, err = handle.Rebind(remote{b.init.Leader()}, app, env); err != nil {
-		return nil, fmt.Errorf("building what the app has open: %w", err)
+		return fmt.Errorf("building what the app has open: %w", err)
 	}
 	for _, s := range steps {
 		if err := b.step(s); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for i := range app.Processes {
 		if p := &app.Processes[i]; !p.Zombie {
 			if err := b.space(b.procs[p.Pid], p); err != nil {
-				return nil, fmt.Errorf("process %d: %w", p.Pid, err)
+				return fmt.Errorf("process %d: %w", p.Pid, err)
 			}
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // HostPid returns the host pid of a process of the image, 0 if it has none.
@@ -311,6 +358,9 @@ func (b *Builder) die(p *tracee.Process, proc *image.Process) error {
 func (b *Builder) finishInit() error {
 	if err := b.larder.Close(remote{b.init.Leader()}); err != nil {
 		return err
+	}
+	if err := unix.SchedSetaffinity(b.init.Pid, &b.affinity); err != nil {
+		return fmt.Errorf("giving the capsule its processors back: %w", err)
 	}
 	data, addr := b.init.Scratch()
 	path := "/proc/sys/kernel/ns_last_pid\x00"

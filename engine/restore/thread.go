@@ -16,7 +16,7 @@ import (
 
 const (
 	capVersion3    = 0x20080522 // _LINUX_CAPABILITY_VERSION_3
-	capLast        = 63
+	capLast        = 63         // bits of a capability word
 	clockMonotonic = 1
 	timerRestoreID = 77 // PR_TIMER_CREATE_RESTORE_IDS
 )
@@ -267,13 +267,13 @@ func (b *Builder) thread(th *tracee.Thread, proc *image.Process, t *image.Thread
 		c.add("registering its restartable sequences", unix.SYS_RSEQ, t.RseqAddr, uint64(t.RseqLen), 0, uint64(t.RseqSig))
 	}
 	c.add("setting its timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, t.TimerSlack)
-	if err := c.run(th); err != nil {
-		return err
-	}
-	if err := schedule(th.Tid, t); err != nil {
+	if err := b.schedule(th.Tid, t); err != nil {
 		return err
 	}
 	for _, info := range t.Pending {
+		if err := c.run(th); err != nil { // before the scratch is used again
+			return err
+		}
 		copy(data[256:], info)
 		sig := uint64(binary.LittleEndian.Uint32(info))
 		c.add(fmt.Sprintf("queueing signal %d", sig), unix.SYS_RT_TGSIGQUEUEINFO, uint64(proc.Pid), uint64(t.Tid), sig, addr+256)
@@ -288,10 +288,8 @@ func (b *Builder) thread(th *tracee.Thread, proc *image.Process, t *image.Thread
 	if proc.NoNewPrivs {
 		c.add("forbidding new privileges", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	}
-	for bit := uint64(0); bit <= capLast; bit++ {
-		if creds.Bounding&(1<<bit) == 0 && bit <= b.lastCap() {
-			c.add("dropping a capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, bit)
-		}
+	if t.Creds != nil {
+		b.bound(&c, creds)
 	}
 	c.add("setting the secure bits", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, uint64(creds.SecureBits))
 	c.add("dropping the ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -317,9 +315,18 @@ func (b *Builder) thread(th *tracee.Thread, proc *image.Process, t *image.Thread
 	return c.run(th)
 }
 
+// bound drops what the capability bounding set is without.
+func (b *Builder) bound(c *calls, creds image.Creds) {
+	for bit := uint64(0); bit <= b.lastCap(); bit++ {
+		if creds.Bounding&(1<<bit) == 0 {
+			c.add("dropping a capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, bit)
+		}
+	}
+}
+
 // schedule sets priorities as far as this host allows; an app that was given
 // more than its user may give goes on with what it can have.
-func schedule(tid int, t *image.Thread) error {
+func (b *Builder) schedule(tid int, t *image.Thread) error {
 	if t.Nice != 0 {
 		_ = unix.Setpriority(unix.PRIO_PROCESS, tid, t.Nice)
 	}
@@ -329,7 +336,12 @@ func schedule(tid int, t *image.Thread) error {
 	if len(t.Affinity) > 0 {
 		var set unix.CPUSet
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)), t.Affinity)
-		_ = unix.SchedSetaffinity(tid, &set)
+		if unix.SchedSetaffinity(tid, &set) == nil {
+			return nil
+		}
+	}
+	if err := unix.SchedSetaffinity(tid, &b.affinity); err != nil {
+		return fmt.Errorf("giving it its processors: %w", err)
 	}
 	return nil
 }
