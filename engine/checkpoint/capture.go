@@ -50,6 +50,7 @@ type Frozen struct {
 	restarts map[*tracee.Thread]image.Restart
 	views    map[uint32][]view // of shared memory, by its id
 	opened   []*os.File
+	stats    map[string]fileStat
 }
 
 // Freeze stops the tree below pid 1 of a capsule, given by its host pid. It
@@ -58,7 +59,7 @@ func Freeze(t *tracee.Tracer, initPid int) (*Frozen, error) {
 	f := &Frozen{
 		Init: initPid, tracer: t, root: fmt.Sprintf("/proc/%d/root", initPid),
 		Deleted: map[uint32]string{}, restarts: map[*tracee.Thread]image.Restart{},
-		views: map[uint32][]view{},
+		views: map[uint32][]view{}, stats: map[string]fileStat{},
 	}
 	f.sleeps = sleeps(descendants(initPid))
 	f.since = monotonic()

@@ -24,7 +24,7 @@ func (f *Frozen) addressSpace(p *tracee.Process, out *image.Process) error {
 	if err != nil {
 		return err
 	}
-	x := mapper{root: f.root, inodes: f.inodes}
+	x := mapper{root: f.root, inodes: f.inodes, stats: f.stats}
 	scan, err := memory.OpenScanner(p.Pid)
 	if err != nil {
 		return err

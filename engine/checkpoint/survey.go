@@ -19,7 +19,7 @@ func Survey(initPid int) ([]Problem, error) {
 	root := fmt.Sprintf("/proc/%d/root", initPid)
 	var problems []Problem
 	var procs []handle.Proc
-	spaces := namespaces(initPid)
+	spaces, stats := namespaces(initPid), map[string]fileStat{}
 	for _, pid := range descendants(initPid) {
 		st, err := readStatus(fmt.Sprintf("/proc/%d", pid))
 		if err != nil {
@@ -49,7 +49,7 @@ func Survey(initPid int) ([]Problem, error) {
 		if err != nil {
 			continue
 		}
-		x := mapper{root: root, inodes: handle.NewInodes()}
+		x := mapper{root: root, inodes: handle.NewInodes(), stats: stats}
 		var said []string
 		for _, m := range mappings {
 			var r *Refusal

@@ -29,8 +29,21 @@ var refusedFlags = map[string]string{
 type mapper struct {
 	root   string // the capsule's root as seen from here
 	inodes *handle.Inodes
-	// train is the address of a mapping that hither itself put there.
-	train uint64
+	stats  map[string]fileStat // of mapped files: the same libraries are everywhere
+}
+
+type fileStat struct {
+	st  unix.Stat_t
+	err error
+}
+
+func (x *mapper) stat(path string) (unix.Stat_t, error) {
+	s, ok := x.stats[path]
+	if !ok {
+		s.err = unix.Stat(x.root+path, &s.st)
+		x.stats[path] = s
+	}
+	return s.st, s.err
 }
 
 // Refusal is a thing an app holds that cannot be carried.
@@ -43,7 +56,7 @@ func (r *Refusal) Error() string { return r.What }
 // vma returns nil for mappings that do not travel. whole is set for private
 // mappings of which every byte travels, because the file they show is gone.
 func (x *mapper) vma(m mapping) (v *image.VMA, whole bool, err error) {
-	if m.Path == "[vsyscall]" || m.Path == "[uprobes]" || (x.train != 0 && m.Start == x.train) {
+	if m.Path == "[vsyscall]" || m.Path == "[uprobes]" {
 		return nil, false, nil
 	}
 	v = &image.VMA{Start: m.Start, End: m.End, Shared: m.Perms[3] == 's', Offset: m.Offset, Writable: m.has("mw")}
@@ -94,8 +107,7 @@ func (x *mapper) vma(m mapping) (v *image.VMA, whole bool, err error) {
 
 func (x *mapper) file(m mapping, v *image.VMA) (*image.VMA, bool, error) {
 	path, deleted := strings.CutSuffix(m.Path, " (deleted)")
-	var st unix.Stat_t
-	err := unix.Stat(x.root+path, &st)
+	st, err := x.stat(path)
 	if !deleted && err != nil {
 		return nil, false, fmt.Errorf("finding the mapped file %s: %w", path, err)
 	}
