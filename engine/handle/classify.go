@@ -85,9 +85,9 @@ func classifyFile(s *seen) (string, error) {
 		return "", refuse(cureClose, "the POSIX message queue %s", s.link)
 	case unix.HUGETLBFS_MAGIC:
 		return "", refuse("start the app without huge pages", "a file of huge pages (%s)", s.link)
-	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC:
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.CGROUP_SUPER_MAGIC:
 		return kindKernelFile, nil
-	case unix.CGROUP2_SUPER_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC,
+	case unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC,
 		unix.BPF_FS_MAGIC, unix.SELINUX_MAGIC, unix.SECRETMEM_MAGIC, unix.DMA_BUF_MAGIC, unix.BINDERFS_SUPER_MAGIC:
 		return "", refuse(cureClose, "%s, which belongs to this machine's kernel", s.link)
 	}

@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strconv"
@@ -13,6 +14,10 @@ import (
 // (/proc/PID/...) is opened when all processes are there, by each process that has
 // it, so that it is not shared between processes any more. Refused: files of
 // processes that have ended.
+//
+// Files of control groups are carried if they are only read: Go's runtime keeps open
+// those that say how much processor time there is. Where the other host has none at that path,
+// because its groups are others, the app reads an empty one.
 var kernelFileKind = &kind{name: kindKernelFile, capture: captureKernelFile, blank: func() record { return new(kernelFileRecord) },
 	late: true, make: makeKernelFile}
 
@@ -38,6 +43,9 @@ func captureKernelFile(c *capturer, d *desc) (record, error) {
 	if !there || r.validate(nil) != nil {
 		return nil, refuse(cureClose, "%s, which the capsule does not have at that path", d.seen.link)
 	}
+	if r.ofGroup() && d.flags&unix.O_ACCMODE != unix.O_RDONLY {
+		return nil, refuse(cureClose, "%s, for writing: it governs a control group of this machine", r.Path)
+	}
 	if rest, ok := strings.CutPrefix(r.Path, "/proc/"); ok {
 		first, _, _ := strings.Cut(rest, "/")
 		if pid, err := strconv.Atoi(first); err == nil && pid == 1 {
@@ -47,9 +55,14 @@ func captureKernelFile(c *capturer, d *desc) (record, error) {
 	return r, nil
 }
 
+func (r *kernelFileRecord) ofGroup() bool { return strings.HasPrefix(r.Path, "/sys/fs/cgroup/") }
+
 func makeKernelFile(m *lateMaker, e *entry) (int, error) {
 	r := e.rec.(*kernelFileRecord)
 	fd, err := m.open(r.Path, openFlags(e.Handle)|unix.O_NOFOLLOW, 0)
+	if r.ofGroup() && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES)) {
+		return m.open("/dev/null", openFlags(e.Handle), 0)
+	}
 	if err != nil {
 		return -1, err
 	}

@@ -2,6 +2,7 @@ package handle
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -37,6 +38,11 @@ func (r Refused) Error() string {
 		lines[i] = p.String()
 	}
 	return strings.Join(lines, "; ")
+}
+
+// Passes reports whether all of it is gone in a moment, if the app runs on.
+func (r Refused) Passes() bool {
+	return !slices.ContainsFunc(r, func(p Problem) bool { return p.Cure != cureAgain })
 }
 
 // refusal is what a kind returns for a thing it will not carry.

@@ -146,7 +146,9 @@ func (c *capturer) tcpConnection(d *desc, r *tcpRecord, info *unix.TCPInfo) erro
 		if c.tcpWaiting(d) {
 			return nil // the listener's record names it
 		}
-		return refuseOutside(there.String())
+		// Nothing but the capsule is in its network: the other end has been closed,
+		// and the kernel still sends what was written there before.
+		return refuse(cureAgain, "a connection to %s, whose other end is closed and still sends", there)
 	}
 	r.Lost = true
 	return nil

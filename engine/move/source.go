@@ -171,8 +171,8 @@ func (s *Source) PreCopy(ctx context.Context, w io.Writer, round int, report han
 	return handover.RoundTotals{}, nil
 }
 
-// Freeze see handover.Source.
-func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
+// freezeNow is one try of Freeze.
+func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 	s.tracer = tracee.New()
 	out := &handover.Frozen{Pid: s.cap.InitPid(), Start: s.state.Init.Start}
 	err := s.tracer.Do(func() error {
@@ -199,7 +199,7 @@ func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, refusalOf(err, s.env.Self.Name)
+		return nil, err
 	}
 	s.portals.Main, s.portals.TTY = s.state.Main, s.state.Spec.TTY
 	if st, err := s.cap.Status(ctx); err == nil {
@@ -207,15 +207,6 @@ func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
 	}
 	out.Image, err = s.app.Encode()
 	return out, err
-}
-
-// refusalOf makes what a person can do something about a refusal.
-func refusalOf(err error, host string) error {
-	var r *checkpoint.Refusal
-	if errors.As(err, &r) {
-		return &handover.Refusal{Problems: []handover.Problem{{What: err.Error(), Cure: r.Cure, Side: host}}}
-	}
-	return err
 }
 
 // SendMemory see handover.Source; the package comment has the stream's order.

@@ -1,0 +1,57 @@
+package move
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"hither/engine/checkpoint"
+	"hither/engine/handle"
+	"hither/engine/handover"
+)
+
+// A server may be caught with a caller in its queue that it is just about to
+// accept, a client with the rest of an answer under way to it whose sender is
+// done and gone. Such a moment passes when the app runs on, so it is tried again,
+// after pauses that fall into step with nothing the app does.
+const (
+	passingTries = 200
+	passingPause = 25 * time.Millisecond // at most
+)
+
+// Freeze see handover.Source.
+func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
+	for try := 1; ; try++ {
+		f, err := s.freezeNow(ctx)
+		var refused handle.Refused
+		if err == nil || try == passingTries || !errors.As(err, &refused) || !refused.Passes() {
+			return f, refusalOf(err, s.env.Self.Name)
+		}
+		if err := s.Thaw(); err != nil {
+			return nil, err
+		}
+		select {
+		case <-time.After(rand.N(passingPause)):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// refusalOf makes what a person can do something about a refusal.
+func refusalOf(err error, host string) error {
+	var one *checkpoint.Refusal
+	var many handle.Refused
+	switch {
+	case errors.As(err, &one):
+		return &handover.Refusal{Problems: []handover.Problem{{What: err.Error(), Cure: one.Cure, Side: host}}}
+	case errors.As(err, &many):
+		refusal := &handover.Refusal{}
+		for _, p := range many {
+			refusal.Problems = append(refusal.Problems, handover.Problem{What: p.String(), Cure: p.Cure, Side: host})
+		}
+		return refusal
+	}
+	return err
+}
