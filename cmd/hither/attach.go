@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,25 +26,46 @@ func here(ctx context.Context, doing, name string) (*capsule.Capsule, *control.A
 		return nil, nil, &failure{doing: doing, err: fmt.Errorf("%s is on %s", app, peer), code: exitFailed,
 			hint: fmt.Sprintf("run this on %s, or bring it here: `hither bring %s`", peer, name)}
 	}
+	// The app may leave between the question and the answer: ask again.
+	for tries := 0; ; tries++ {
+		c, a, err := open(ctx, client, name)
+		if err == nil {
+			return c, a, nil
+		}
+		if !errors.Is(err, capsule.ErrEnded) || tries == 20 {
+			var f *failure
+			if !errors.As(err, &f) {
+				err = failed(doing, err)
+			} else {
+				f.doing = doing
+			}
+			return nil, a, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, a, failed(doing, ctx.Err())
+		}
+	}
+}
+
+func open(ctx context.Context, client *control.Client, name string) (*capsule.Capsule, *control.App, error) {
 	a, err := client.App(ctx, name)
 	if err != nil {
-		return nil, nil, failed(doing, err)
+		return nil, nil, err
 	}
 	if a.State == "gone" {
-		return nil, a, &failure{doing: doing, err: fmt.Errorf("%s is on %s now", a.Name, a.Host),
+		return nil, a, &failure{err: fmt.Errorf("%s is on %s now", a.Name, a.Host),
 			hint: fmt.Sprintf("run this on %s, or bring it here: `hither bring %s@%s`", a.Host, a.Name, a.Host)}
 	}
 	c, err := capsule.Open(a.ID)
-	if err != nil {
-		if a.State != "running" {
-			err = fmt.Errorf("%s is %s: %s", a.Name, a.State, a.Reason)
-		}
-		return nil, a, failed(doing, err)
+	if err == nil {
+		err = daemon.Adopt(ctx, c)
 	}
-	if err := daemon.Adopt(ctx, c); err != nil {
-		return nil, a, failed(doing, err)
+	if err != nil && a.State != "running" {
+		err = fmt.Errorf("%s is %s: %s", a.Name, a.State, a.Reason)
 	}
-	return c, a, nil
+	return c, a, err
 }
 
 func attachCommand() *cobra.Command {

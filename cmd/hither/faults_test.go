@@ -192,7 +192,7 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 		killKeeper(t, a, name)
 	case "cut":
 		relays.cut(true)
-		time.AfterFunc(3*time.Second, func() { relays.cut(false) }) // longer than a peer may be silent
+		time.AfterFunc(2*time.Second, func() { relays.cut(false) }) // longer than a peer may be silent
 	}
 	for _, h := range []*host{a, b} {
 		if _, err := h.client.ReleaseHolds(t.Context(), ""); err != nil {
