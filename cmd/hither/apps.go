@@ -157,22 +157,29 @@ func stopCommand() *cobra.Command {
 func filesCommand() *cobra.Command {
 	var asJSON bool
 	var fetch string
+	var giveBack bool
 	c := &cobra.Command{
 		Use: "files APP", Short: "Show what an app took along and wrote, and where that lies",
 		Long: `Show the files that an app brought to this host from another one, or wrote here in
-the places of those, and where they lie. With --fetch they are copied into a folder.`,
+the places of those, and where they lie. With --fetch they are copied into a folder;
+with --return they go back to the host where the app was started, into the files it
+took along. What was changed on both hosts is put beside: "name (from HOST DATE)".`,
 		Example: `  hither files vim
-  hither files vim --fetch ~/from-vim`,
+  hither files vim --fetch ~/from-vim
+  hither files vim --return`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: complete(appNames),
 		RunE: withClient("looking for the files of", func(c *cobra.Command, client *control.Client, args []string) error {
 			var f *control.Files
 			var err error
-			if fetch != "" {
+			switch {
+			case giveBack:
+				f, err = client.ActOnFiles(c.Context(), args[0], control.FilesRequest{Action: "return"})
+			case fetch != "":
 				var to string
 				if to, err = filepath.Abs(fetch); err == nil {
 					f, err = client.ActOnFiles(c.Context(), args[0], control.FilesRequest{Action: "fetch", To: to})
 				}
-			} else {
+			default:
 				f, err = client.Files(c.Context(), args[0])
 			}
 			if err != nil {
@@ -181,7 +188,22 @@ the places of those, and where they lie. With --fetch they are copied into a fol
 			if asJSON {
 				return printJSON(f)
 			}
-			if len(f.Files) > 0 {
+			if giveBack && len(f.Files) > 0 {
+				rows := [][]string{{"RESULT", "FILE", "LIES ON " + strings.ToUpper(f.Host) + " AS"}}
+				for _, x := range f.Files {
+					at := x.Here
+					if at == "" && (x.State == "written" || x.State == "created") {
+						at = x.Path
+					}
+					if x.Why != "" {
+						at += " (" + x.Why + ")"
+					}
+					rows = append(rows, []string{x.State, x.Path, strings.TrimSpace(at)})
+				}
+				if err := table(rows); err != nil {
+					return err
+				}
+			} else if len(f.Files) > 0 {
 				rows := [][]string{{"STATE", "SIZE", "FILE", "LIES AT"}}
 				for _, x := range f.Files {
 					rows = append(rows, []string{x.State, bytesText(uint64(max(x.Size, 0))), x.Path, x.Here})
@@ -198,5 +220,7 @@ the places of those, and where they lie. With --fetch they are copied into a fol
 	}
 	jsonFlag(c, &asJSON)
 	c.Flags().StringVar(&fetch, "fetch", "", "copy them into this folder")
+	c.Flags().BoolVar(&giveBack, "return", false, "send them back to the host where the app was started")
+	c.MarkFlagsMutuallyExclusive("fetch", "return")
 	return c
 }

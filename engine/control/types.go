@@ -174,7 +174,8 @@ type File struct {
 	Path  string `json:"path"` // as the app sees it
 	State string `json:"state"`
 	Size  int64  `json:"size"`
-	Here  string `json:"here,omitempty"` // where its bytes lie on this host
+	Here  string `json:"here,omitempty"` // where its bytes lie on this host; after a return, on the one it came from
+	Why   string `json:"why,omitempty"`
 }
 
 // FilesRequest says what to do with files.

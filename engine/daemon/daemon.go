@@ -6,14 +6,15 @@
 // after the capsules that run here (guard.go), and serves the control socket
 // (http.go), last, so that who finds the socket finds a daemon that is ready.
 // A peer's connection carries one conversation each (peers.go): a move, a
-// question about an undecided one, or a request for the list of apps. The moves
+// question about an undecided one, a request for the list of apps, or files that
+// come home without their app (return.go). The moves
 // themselves are package handover's, what they do to processes and files
 // package move's; move.go joins the two.
 //
 // The daemon holds nothing that an app needs to run: when it ends, or is
 // killed, apps and attached terminals go on, and the next one finds them again.
 //
-// Locks: Daemon.mu guards the tables of tasks and guards, events.mu the list
+// Locks: Daemon.mu guards the tables of tasks, guards and returns, events.mu the list
 // of listeners. Neither is held while anything outside of this package is called.
 package daemon
 
@@ -74,9 +75,10 @@ type Daemon struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu     sync.Mutex
-	tasks  map[string]context.CancelCauseFunc
-	guards map[string]bool
+	mu      sync.Mutex
+	tasks   map[string]context.CancelCauseFunc
+	guards  map[string]bool
+	returns map[string]bool // apps whose files come home just now
 }
 
 // ErrRuns says that another daemon of this user runs.
@@ -93,7 +95,7 @@ func Run(ctx context.Context, opts Options) error {
 	// Most of a transfer's garbage is short-lived; at rest the heap is small.
 	debug.SetGCPercent(400)
 	d := &Daemon{opts: opts, since: time.Now(), tasks: map[string]context.CancelCauseFunc{},
-		guards: map[string]bool{}, resolve: make(chan struct{}, 1)}
+		guards: map[string]bool{}, returns: map[string]bool{}, resolve: make(chan struct{}, 1)}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	defer d.cancel()
 	if err := d.open(); err != nil {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -21,8 +22,9 @@ func layerDir(id string) (string, error) {
 	return filepath.Join(dir, "layer"), nil
 }
 
-// files lists what an app took along and wrote, or copies it out.
-func (d *Daemon) files(what string, act *control.FilesRequest) (any, error) {
+// files lists what an app took along and wrote, copies it out, or returns it to
+// where it came from.
+func (d *Daemon) files(ctx context.Context, what string, act *control.FilesRequest) (any, error) {
 	f, err := d.find(what)
 	if err != nil {
 		// An app that has ended here may have left files.
@@ -32,6 +34,10 @@ func (d *Daemon) files(what string, act *control.FilesRequest) (any, error) {
 	}
 	out := control.Files{App: f.app.Name, Files: []control.File{}}
 	if f.app.State == "gone" {
+		if act != nil {
+			return nil, &control.Error{Code: control.CodeMoved, Text: fmt.Sprintf("%s is on %s, and so are its files", f.app.Name, f.app.Host),
+				Hint: fmt.Sprintf("`hither files %s --%s` there", f.app.Name, act.Action)}
+		}
 		out.Host = f.app.Host
 		out.Notes = append(out.Notes, fmt.Sprintf("%s is on %s, and so are its files: run `hither files %s` there", f.app.Name, f.app.Host, f.app.Name))
 		return out, nil
@@ -60,6 +66,8 @@ func (d *Daemon) files(what string, act *control.FilesRequest) (any, error) {
 				out.Files = append(out.Files, control.File{Path: n, State: "fetched", Here: n})
 			}
 			return out, err
+		case "return":
+			return d.giveBack(ctx, f, layer)
 		default:
 			return nil, usage("", "nothing is known of doing %q with files", act.Action)
 		}

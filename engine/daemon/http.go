@@ -60,14 +60,14 @@ func (d *Daemon) routes() http.Handler {
 		return f.app, nil
 	})
 	handle("GET /v1/apps/{app}/files", "looking for the app's files", func(r *http.Request) (any, error) {
-		return d.files(r.PathValue("app"), nil)
+		return d.files(r.Context(), r.PathValue("app"), nil)
 	})
 	handle("POST /v1/apps/{app}/files", "taking the app's files", func(r *http.Request) (any, error) {
 		var in control.FilesRequest
 		if err := read(r, &in); err != nil {
 			return nil, err
 		}
-		return d.files(r.PathValue("app"), &in)
+		return d.files(r.Context(), r.PathValue("app"), &in)
 	})
 	handle("POST /v1/apps/{app}/stop", "stopping the app", func(r *http.Request) (any, error) {
 		var in control.StopRequest

@@ -33,6 +33,12 @@ func (d *Daemon) sweepLayers(busy map[string]bool) error {
 			errs = append(errs, d.layerOver(dir, id, ""))
 		}
 	}
+	if dirs, err = filepath.Glob(filepath.Join(data, "capsules", "*", "return")); err != nil {
+		return fmt.Errorf("looking for files that come home: %w", err)
+	}
+	for _, dir := range dirs {
+		errs = append(errs, d.endReturn(dir))
+	}
 	return errors.Join(errs...)
 }
 

@@ -12,11 +12,15 @@ import (
 )
 
 // Frames of the daemons' streams. The first frame of a connection says what it
-// is for: a hand-over, or a list of apps.
+// is for: a hand-over, a list of apps, or files that come home.
 const (
 	frameMove transport.FrameType = 16 // one message of package handover
 	frameList transport.FrameType = 17 // asks for this host's apps
 	frameApps transport.FrameType = 18 // control.Apps in JSON
+
+	frameHome     transport.FrameType = 19 // homeAsk: brings an app's files home
+	frameHomeWant transport.FrameType = 20 // homeWant
+	frameHomeDone transport.FrameType = 21 // homeDone
 )
 
 // link is a handover.Link over a connection of its own.

@@ -67,6 +67,8 @@ func (d *Daemon) converse(c *transport.Conn) error {
 			return err
 		}
 		return d.moves.Accept(d.ctx, l, acceptor{d})
+	case frameHome:
+		return d.takeHome(c, s, first)
 	}
 	return fmt.Errorf("it begins with a frame of type %d; it may run another version of hither", first.Type)
 }

@@ -110,6 +110,33 @@ func (l *Layer) Survey(self Host) Survey {
 	return Survey{Root: "/", Self: self, Origin: l.Ledger.Origin, Layer: l, UID: os.Getuid()}
 }
 
+// Returned notes in the layer's ledger that the origin has taken the documents
+// of need, but those that were kept: what the app changes from now on is a
+// change against these.
+func Returned(dir string, need *Need, kept map[string]bool) error {
+	l, err := OpenLayer(dir) // as it is by now
+	if err != nil {
+		return err
+	}
+	base := byPath(l.Ledger.Base)
+	var now []Entry
+	for _, e := range need.Entries {
+		switch old := base[e.Path]; {
+		case e.Use&Document == 0:
+		case !kept[e.Path]:
+			e.Use, e.Have = Document, false
+			now = append(now, e)
+		case old != nil:
+			now = append(now, *old)
+		}
+	}
+	l.Ledger.Base = now
+	return l.save()
+}
+
+// Clear removes a layer of which nothing is needed.
+func Clear(dir string) error { return removeLayer(dir) }
+
 // Fetch copies the documents of a layer into a directory, which it makes:
 // those of the app's home by their names below it, others below ROOT. Only
 // what is changed or new, unless all is asked for. What is there already is
