@@ -10,6 +10,8 @@ import (
 )
 
 // initCode is the program of pid 1, in init_amd64.s. It is data to Go.
+//
+//lint:ignore U1000 vet wants a declaration of what the assembly defines
 func initCode()
 
 // initCodeAddress is where initCode lies; a Go func value of an assembly

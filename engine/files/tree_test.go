@@ -126,7 +126,7 @@ func TestTree(t *testing.T) {
 	defer os.Chmod(b+"/closed", 0o700)
 	sampleTree(t, a)
 	var wire bytes.Buffer
-	snap, stats, err := SendTree(ctx, &wire, a, TreeOptions{})
+	_, stats, err := SendTree(ctx, &wire, a, TreeOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,8 @@ func TestTree(t *testing.T) {
 	}
 
 	// Again, with what has changed only; compareTrees has touched modes, so ctimes.
-	if snap, _, err = SendTree(ctx, io.Discard, a, TreeOptions{}); err != nil {
+	snap, _, err := SendTree(ctx, io.Discard, a, TreeOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	os.Remove(a + "/empty")

@@ -84,14 +84,3 @@ func (c *capturer) internAs(fd int, info fdinfo, from Problem) (*desc, error) {
 	d.kind = kindNamed(name)
 	return d, nil
 }
-
-// byInode finds the descriptions of an inode.
-func (c *capturer) byInode(dev, ino uint64) []*desc {
-	var out []*desc
-	for _, d := range c.descs {
-		if d.seen.st.Ino == ino && d.seen.st.Dev == dev {
-			out = append(out, d)
-		}
-	}
-	return out
-}

@@ -22,10 +22,9 @@ import (
 
 // probe is a running testdata/probe_*.py.
 type probe struct {
-	cmd     *exec.Cmd
-	go_     string
-	out     string
-	stopped bool
+	cmd *exec.Cmd
+	go_ string
+	out string
 }
 
 func startProbe(t *testing.T, script, mode, dir string) *probe {

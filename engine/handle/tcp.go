@@ -116,6 +116,9 @@ func captureTCP(c *capturer, d *desc) (record, error) {
 // tcpConnection finds the other end of a connection, and what waits in it.
 func (c *capturer) tcpConnection(d *desc, r *tcpRecord, info *unix.TCPInfo) error {
 	remote, err := getpeername(d.fd)
+	if err != nil && err != unix.ENOTCONN {
+		return fmt.Errorf("asking a socket for its peer: %w", err)
+	}
 	ended := false
 	if r.Queue, ended, err = peekTCP(d.fd); err != nil {
 		return err
