@@ -32,6 +32,8 @@ func main() {
 			os.Exit(wardenMain())
 		case witnessCommand:
 			os.Exit(witnessMain())
+		case benchWorkCommand:
+			os.Exit(benchWorkMain())
 		}
 	}
 	err := rootCommand().Execute()

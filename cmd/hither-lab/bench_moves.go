@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// smallProgram beats to the witness every millisecond.
+const smallProgram = `import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+to = ("%s", %s)
+while True:
+    try:
+        s.sendto(b"\x01", to)
+    except OSError:
+        pass
+    time.sleep(0.001)
+`
+
+// benchMove is what `hither send --json` prints at the end.
+type benchMove struct {
+	Outcome, Reason string
+	Down            float64 `json:"downtime_ms"`
+	Total           float64 `json:"total_ms"`
+	Freeze          float64 `json:"freeze_ms"`
+	Restore         float64 `json:"restore_ms"`
+	Rounds          int     `json:"rounds"`
+	Sent            float64 `json:"bytes_sent"`
+	Memory          float64 `json:"bytes_memory"`
+	silence         float64 // the longest of any process, by the witness' clock
+}
+
+func (b *bench) small(ctx context.Context) error {
+	b.say("\na small python program, every move between a and b")
+	host, port, _ := strings.Cut(witnessAt, ":")
+	moves, err := b.journey(ctx, "small", b.runs, time.Second, nil, "python3", "-c", fmt.Sprintf(smallProgram, host, port))
+	b.moved("small", moves, 40)
+	return err
+}
+
+func (b *bench) tree(ctx context.Context) error {
+	b.say("\n50 processes of 4 or more threads (a static Go program)")
+	moves, err := b.journey(ctx, "tree", b.runs, 2*time.Second, nil, benchProgram, benchWorkCommand, "tree", "50", witnessAt)
+	b.moved("tree", moves, 150)
+	return err
+}
+
+const bulkSize = 1 << 30
+
+func (b *bench) bulk(ctx context.Context) error {
+	b.say("\n1 GiB of incompressible memory, and the same bytes over the bare transport")
+	take, err := b.talk(ctx, "b", benchProgram, benchWorkCommand, "take")
+	if err != nil {
+		return err
+	}
+	defer take.close()
+	give, err := b.talk(ctx, "a", benchProgram, benchWorkCommand, "give", fmt.Sprint(bulkSize))
+	if err != nil {
+		return err
+	}
+	defer give.close()
+	if err := introduce(give, take); err != nil {
+		return err
+	}
+	var bare []float64
+	moves, err := b.journey(ctx, "bulk", max(5, b.runs-2), 3*time.Second, func() error {
+		var ms float64
+		err := give.ask("go", &ms)
+		bare = append(bare, ms)
+		return err
+	}, benchProgram, benchWorkCommand, "hold", fmt.Sprint(bulkSize), witnessAt)
+	b.moved("bulk", moves, 0)
+	var ratios []float64
+	for i, m := range moves {
+		// Each move has a run of the bare transport before and one after it.
+		ratios = append(ratios, m.Total/((bare[i]+bare[i+1])/2))
+	}
+	b.note("bulk", "bare transport", "ms", bare, 0)
+	b.note("bulk", "a whole move / bare transport", "x", ratios, 1.3)
+	return err
+}
+
+// introduce gives each side the other one's card.
+func introduce(x, y *talker) error {
+	var cards []string
+	for _, t := range []*talker{x, y} {
+		card, err := t.line()
+		if err != nil {
+			return err
+		}
+		cards = append(cards, card)
+	}
+	for i, t := range []*talker{x, y} {
+		if _, err := fmt.Fprintln(t.in, cards[1-i]); err != nil {
+			return err
+		}
+		if _, err := t.line(); err != nil { // paired
+			return err
+		}
+	}
+	return nil
+}
+
+// journey starts an app on host a and moves it back and forth. between, if any, is
+// called before each move and after the last.
+func (b *bench) journey(ctx context.Context, name string, runs int, settle time.Duration, between func() error, argv ...string) (moves []benchMove, err error) {
+	if _, err := b.on(ctx, "a", append([]string{"hither", "run", "-d", "--name", name}, argv...)...); err != nil {
+		return nil, err
+	}
+	at, to := "a", "b"
+	defer func() {
+		if _, serr := b.on(ctx, at, "hither", "stop", name); serr != nil {
+			err = errors.Join(err, serr)
+		}
+	}()
+	wait(ctx, settle)
+	for range runs + 1 { // the first one fills caches
+		if between != nil && len(moves) > 0 {
+			if err := between(); err != nil {
+				return moves[1:], err
+			}
+		}
+		var gaps []float64
+		if err := b.heard.ask("", &gaps); err != nil {
+			return moves, err
+		}
+		wait(ctx, 100*time.Millisecond)
+		out, err := b.on(ctx, at, "hither", "send", name, to, "--json")
+		if err != nil {
+			return moves[min(1, len(moves)):], err
+		}
+		var m benchMove
+		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+		if err := json.Unmarshal(lines[len(lines)-1], &m); err != nil {
+			return moves[min(1, len(moves)):], fmt.Errorf("reading what hither says of the move: %w", err)
+		}
+		if m.Outcome != "moved" {
+			return moves[min(1, len(moves)):], fmt.Errorf("it did not move: %s", m.Reason)
+		}
+		at, to = to, at
+		wait(ctx, 200*time.Millisecond)
+		if err := b.heard.ask("", &gaps); err != nil {
+			return moves, err
+		}
+		if len(gaps) > 0 {
+			m.silence = slices.Max(gaps)
+		}
+		moves = append(moves, m)
+	}
+	if between != nil {
+		err = between()
+	}
+	return moves[1:], err
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// moved notes the figures of some moves.
+func (b *bench) moved(group string, moves []benchMove, aim float64) {
+	if len(moves) == 0 {
+		return
+	}
+	of := func(pick func(benchMove) float64) []float64 {
+		var all []float64
+		for _, m := range moves {
+			all = append(all, pick(m))
+		}
+		return all
+	}
+	b.note(group, "downtime", "ms", of(func(m benchMove) float64 { return m.Down }), aim)
+	b.note(group, "longest silence a witness heard", "ms", of(func(m benchMove) float64 { return m.silence }), aim)
+	b.note(group, "freeze", "ms", of(func(m benchMove) float64 { return m.Freeze }), 0)
+	b.note(group, "restore, after the last byte", "ms", of(func(m benchMove) float64 { return m.Restore }), 0)
+	b.note(group, "the whole move", "ms", of(func(m benchMove) float64 { return m.Total }), 0)
+	b.note(group, "memory, of all rounds", "MB", of(func(m benchMove) float64 { return m.Memory / 1e6 }), 0)
+	b.note(group, "bytes sent", "MB", of(func(m benchMove) float64 { return m.Sent / 1e6 }), 0)
+	b.note(group, "rounds ahead", "", of(func(m benchMove) float64 { return float64(m.Rounds) }), 0)
+}
