@@ -150,6 +150,18 @@ func TestDownOfAStoppedLab(t *testing.T) {
 	l.allGone(before, namespaces)
 }
 
+func TestDownWithoutSocket(t *testing.T) {
+	before := traces(t)
+	l := newLab(t)
+	namespaces := l.busy()
+	// Somebody tidied /tmp: the lab cannot be asked any more.
+	if err := os.Remove(filepath.Join(l.status().Dir, "switch.sock")); err != nil {
+		t.Fatal(err)
+	}
+	l.ok("down")
+	l.allGone(before, namespaces)
+}
+
 func TestDeadHost(t *testing.T) {
 	l := newLab(t)
 	// The warden is pid 1 of the host: seen from outside, the child of the switch room.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -206,51 +207,26 @@ func waitReaped(pid int) {
 	}
 }
 
-// killLockHolder ends the process that holds the lab's lock, found by the lock itself.
+// killLockHolder ends the process that holds the lab's lock. The kernel's list of locks does not help:
+// it names who took the lock, and that was `up`, long gone. The holder has the file open at
+// descriptor 4, as switchMain found it.
 func killLockHolder(p place) error {
-	var st unix.Stat_t
-	if err := unix.Stat(p.lockFile(), &st); err != nil {
+	var want unix.Stat_t
+	if err := unix.Stat(p.lockFile(), &want); err != nil {
 		return nil // gone meanwhile
 	}
-	locks, err := os.ReadFile("/proc/locks")
-	if err != nil {
-		return fmt.Errorf("finding the lab's first process: %w", err)
-	}
-	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
-	for _, line := range strings.Split(string(locks), "\n") {
-		f := strings.Fields(line)
-		pid := 0
-		if len(f) < 6 || f[1] != "FLOCK" || f[5] != file {
-			continue
-		}
-		if _, err := fmt.Sscan(f[4], &pid); err != nil || pid <= 0 {
-			continue
-		}
-		// The lock was taken by `up`, which may be gone: the holder is who has the file open.
-		if holder := findHolder(st); holder != 0 {
-			pid = holder
-		}
-		return killAndWait(pid)
-	}
-	return nil
-}
-
-// findHolder is the process, among the user's own, that has a file open at descriptor 4 as the
-// switch room does.
-func findHolder(want unix.Stat_t) int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return 0
+		return fmt.Errorf("finding the lab's first process: %w", err)
 	}
 	for _, e := range entries {
 		var st unix.Stat_t
 		if unix.Stat("/proc/"+e.Name()+"/fd/4", &st) != nil || st.Dev != want.Dev || st.Ino != want.Ino {
 			continue
 		}
-		var pid int
-		if _, err := fmt.Sscan(e.Name(), &pid); err == nil {
-			return pid
+		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() {
+			return killAndWait(pid)
 		}
 	}
-	return 0
+	return nil
 }
