@@ -221,8 +221,7 @@ func (f fakeHost) Release(*Record) error {
 }
 
 type fakeSource struct {
-	d   *daemon
-	big int
+	d *daemon
 }
 
 func (s *fakeSource) Survey(context.Context) (*Offer, error) {

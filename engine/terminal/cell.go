@@ -149,9 +149,9 @@ type marks struct {
 }
 
 const (
-	firstMark   rune = 0x110000
-	maxMarks         = 8192
-	maxMarkText      = 32 // bytes of one character with its marks
+	firstMark   = rune(0x110000)
+	maxMarks    = 8192
+	maxMarkText = 32 // bytes of one character with its marks
 )
 
 func (m *marks) string(r rune) string {
