@@ -100,7 +100,29 @@ func (a acceptor) Destination(peer string, offer *handover.Offer) (handover.Dest
 	if !paths.ValidID(offer.App) {
 		return nil, errors.New("the offer's app has an id that is none")
 	}
+	a.d.gone(offer.App)
 	return move.NewDestination(a.d.engine.env), nil
+}
+
+// gone waits for the keeper of a copy that was here a moment ago to leave: it
+// still has the capsule's folder.
+func (d *Daemon) gone(id string) {
+	for range 150 {
+		c, err := capsule.Open(id)
+		if err != nil {
+			return
+		}
+		st, err := c.State()
+		c.Close()
+		if err == nil && st.Init.Alive() {
+			return // a copy that lives is refused later
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-d.ctx.Done():
+			return
+		}
+	}
 }
 
 func (a acceptor) Source(peer, app string) (handover.Source, error) {
