@@ -1,0 +1,126 @@
+package checkpoint
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/image"
+	"hither/engine/kernel"
+	"hither/engine/tracee"
+)
+
+// thread records one stopped thread.
+func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, proc *image.Process) (*image.Thread, error) {
+	st, err := readStatus(fmt.Sprintf("/proc/%d/task/%d", p.Pid, th.Tid))
+	if err != nil {
+		return nil, err
+	}
+	t := &image.Thread{Tid: st.inner()}
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/comm", p.Pid, th.Tid))
+	if err != nil {
+		return nil, fmt.Errorf("reading its name: %w", err)
+	}
+	t.Comm = strings.TrimSuffix(string(comm), "\n")
+	if creds := st.creds(); !sameCreds(creds, proc.Creds) {
+		creds.SecureBits = proc.Creds.SecureBits
+		t.Creds = &creds
+	}
+	regs := th.Regs()
+	if t.XState, err = th.XState(); err != nil {
+		return nil, fmt.Errorf("reading its extended state: %w", err)
+	}
+	t.SigMask = th.SigMask()
+	pending, err := th.Pending(false)
+	if err != nil {
+		return nil, fmt.Errorf("reading its queued signals: %w", err)
+	}
+	for _, s := range pending {
+		t.Pending = append(t.Pending, image.SigInfo(s))
+	}
+	if t.RobustHead, t.RobustLen, err = kernel.RobustList(th.Tid); err != nil {
+		return nil, fmt.Errorf("reading its robust list: %w", err)
+	}
+	if rseq, err := th.Rseq(); err == nil {
+		t.RseqAddr, t.RseqLen, t.RseqSig = rseq.Addr, rseq.Size, rseq.Signature
+	}
+	nice, err := unix.Getpriority(unix.PRIO_PROCESS, th.Tid)
+	if err != nil {
+		return nil, fmt.Errorf("reading its priority: %w", err)
+	}
+	t.Nice = 20 - nice // the raw call's answer, getpriority(2)
+	if attr, err := unix.SchedGetAttr(th.Tid, 0); err == nil {
+		t.Policy, t.Priority = int(attr.Policy), int(attr.Priority)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(th.Tid, &set); err == nil && set != f.affinity {
+		t.Affinity = bytes.TrimRight(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)), "\x00")
+		t.Affinity = slices.Clone(t.Affinity)
+	}
+	data, addr := p.Scratch()
+	calls := []tracee.Call{
+		{Nr: unix.SYS_SIGALTSTACK, Args: [6]uint64{0, addr}},
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_TID_ADDRESS, addr + 32}},
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_PDEATHSIG, addr + 40}},
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_TIMERSLACK}},
+	}
+	clear(data[:64])
+	if err := th.Batch(calls); err != nil {
+		return nil, fmt.Errorf("asking it for its signal stack: %w", err)
+	}
+	if calls[0].Ret == 0 {
+		t.AltStack = slices.Clone(data[:24])
+	}
+	if calls[1].Ret == 0 {
+		t.TidAddress = binary.LittleEndian.Uint64(data[32:])
+	}
+	t.DeathSignal = int(binary.LittleEndian.Uint32(data[40:]))
+	if calls[3].Ret > 0 {
+		t.TimerSlack = uint64(calls[3].Ret)
+	}
+	peek := func(at uint64, n int) ([]byte, error) {
+		b := make([]byte, n)
+		return b, p.Read(b, at)
+	}
+	t.Restart, err = interrupted(&regs, peek, f.slept(th), deliverable(proc, t))
+	if err != nil {
+		return nil, err
+	}
+	t.Regs = regsBytes(&regs)
+	return t, nil
+}
+
+func sameCreds(a, b image.Creds) bool {
+	b.SecureBits = a.SecureBits
+	groups := slices.Equal(a.Groups, b.Groups)
+	a.Groups, b.Groups = nil, nil
+	return groups && a.UID == b.UID && a.GID == b.GID && a.Inheritable == b.Inheritable && a.Permitted == b.Permitted &&
+		a.Effective == b.Effective && a.Bounding == b.Bounding && a.Ambient == b.Ambient
+}
+
+// deliverable tells whether a queued signal with a handler can be delivered
+// to the thread now: then an interrupted call ends by rights.
+func deliverable(p *image.Process, t *image.Thread) bool {
+	for _, queue := range [][]image.SigInfo{p.Pending, t.Pending} {
+		for _, info := range queue {
+			sig := binary.LittleEndian.Uint32(info)
+			if sig < 1 || sig > signals || t.SigMask&(1<<(sig-1)) != 0 {
+				continue
+			}
+			if p.SigActions[sig-1].Handler > 1 { // neither SIG_DFL nor SIG_IGN
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func regsBytes(r *unix.PtraceRegs) []byte {
+	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(r)), unsafe.Sizeof(*r)))
+}
