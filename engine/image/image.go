@@ -103,7 +103,6 @@ type Process struct {
 	Threads     []Thread     `cbor:"30,keyasint,omitempty"` // the leader first
 	Descriptors []Descriptor `cbor:"31,keyasint,omitempty"`
 	StopSignal  int          `cbor:"32,keyasint,omitempty"`
-	Execed      bool         `cbor:"33,keyasint,omitempty"`
 }
 
 // Creds are credentials, ids as inside the capsule (where they map to
@@ -252,7 +251,6 @@ type Thread struct {
 	TimerSlack  uint64    `cbor:"19,keyasint,omitempty"`
 	Restart     *Restart  `cbor:"20,keyasint,omitempty"`
 	Creds       *Creds    `cbor:"21,keyasint,omitempty"` // where they differ from the process's
-	IOPrio      int       `cbor:"22,keyasint,omitempty"`
 }
 
 // Descriptor is an entry of a process's descriptor table.

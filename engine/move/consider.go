@@ -143,4 +143,3 @@ func memoryFree() uint64 {
 	}
 	return sum
 }
-

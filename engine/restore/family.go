@@ -88,4 +88,3 @@ func (b *Builder) fork(by, pid int) error {
 	}
 	return nil
 }
-
