@@ -107,15 +107,20 @@ func (a acceptor) Destination(peer string, offer *handover.Offer) (handover.Dest
 // gone waits for the keeper of a copy that was here a moment ago to leave: it
 // still has the capsule's folder.
 func (d *Daemon) gone(id string) {
+	all, err := paths.Capsules()
+	if err != nil {
+		return
+	}
 	for range 150 {
-		c, err := capsule.Open(id)
-		if err != nil {
+		if _, err := os.Lstat(filepath.Join(all, id)); err != nil {
 			return
 		}
-		st, err := c.State()
-		c.Close()
-		if err == nil && st.Init.Alive() {
-			return // a copy that lives is refused later
+		if c, err := capsule.Open(id); err == nil {
+			st, err := c.State()
+			c.Close()
+			if err == nil && st.Init.Alive() {
+				return // a copy that lives is refused later
+			}
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
