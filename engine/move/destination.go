@@ -125,7 +125,13 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 		return err
 	}
 	root := fmt.Sprintf("/proc/%d/root", d.cap.InitPid())
-	for _, dir := range ownTrees(root, unix.Getuid()) {
+	own := ownTrees(root, unix.Getuid())
+	for _, dir := range d.need.Whole {
+		if !slices.Contains(own, dir) {
+			return fmt.Errorf("the app brings %s along, of which it has none of its own here", dir)
+		}
+	}
+	for _, dir := range own {
 		if !slices.Contains(d.need.Whole, dir) {
 			continue
 		}

@@ -75,9 +75,10 @@ func decodeRecord(b []byte) (*record, error) {
 	return r, nil
 }
 
-// wholeTrees are the trees of a capsule that are its own and travel whole.
+// wholeTrees are the trees of a capsule that are its own and travel whole. Not
+// /var/tmp, which is the host's: its files travel as documents.
 func wholeTrees(uid int) []string {
-	return []string{"/tmp", "/var/tmp", "/dev/shm", capsule.RuntimeDir(uid)}
+	return []string{"/tmp", "/dev/shm", capsule.RuntimeDir(uid)}
 }
 
 // ownTrees leaves out those that are not the capsule's own after all.
