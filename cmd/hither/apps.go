@@ -70,7 +70,7 @@ func lsCommand() *cobra.Command {
 				case "undecided", "waiting":
 					state = "undecided, with " + a.Host
 				}
-				rows = append(rows, []string{a.Name, a.ID, state, ago(a.Since), strings.Join(a.Command, " ")})
+				rows = append(rows, []string{a.Name, a.ID, state, ago(a.Since), oneLine(a.Command)})
 			}
 			return table(rows)
 		}),
@@ -78,6 +78,15 @@ func lsCommand() *cobra.Command {
 	jsonFlag(c, &asJSON)
 	c.Flags().BoolVarP(&all, "all", "a", false, "also those that are on other hosts now")
 	return c
+}
+
+// oneLine is a command for a table.
+func oneLine(argv []string) string {
+	text := strings.Join(strings.Fields(strings.Join(argv, " ")), " ")
+	if r := []rune(text); len(r) > 60 {
+		text = string(r[:59]) + "…"
+	}
+	return text
 }
 
 func ago(t time.Time) string {

@@ -73,7 +73,9 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 	if len(problems) > 0 {
 		refusal := &handover.Refusal{}
 		for _, p := range problems {
-			refusal.Problems = append(refusal.Problems, handover.Problem{What: p.String(), Cure: p.Cure, Side: s.env.Self.Name})
+			cure := p.Cure
+			p.Cure = "" // told beside
+			refusal.Problems = append(refusal.Problems, handover.Problem{What: p.String(), Cure: cure, Side: s.env.Self.Name})
 		}
 		return nil, refusal
 	}

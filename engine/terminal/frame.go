@@ -72,7 +72,7 @@ func (o Outcome) Notice() string {
 	case Moved:
 		text = fmt.Sprintf("%s went to %s", app, o.Host)
 		if o.App != "" {
-			text += fmt.Sprintf("; follow with: hither attach %s@%s", o.App, o.Host)
+			text += fmt.Sprintf("; `hither attach %s` there joins it, `hither bring %s@%s` brings it back", o.App, o.App, o.Host)
 		}
 	case Stopped:
 		text = app + " was stopped"

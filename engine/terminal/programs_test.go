@@ -143,7 +143,7 @@ func TestLeavingAndMoving(t *testing.T) {
 	a.term.End(Outcome{Kind: Moved, Host: "laptop", App: "bash"})
 	w.ends(Outcome{Kind: Moved, Host: "laptop", App: "bash"})
 	second.ends(Outcome{Kind: Moved, Host: "laptop", App: "bash"})
-	if got, want := w.outcome.Notice(), "bash went to laptop; follow with: hither attach bash@laptop"; got != want {
+	if got, want := w.outcome.Notice(), "bash went to laptop; `hither attach bash` there joins it, `hither bring bash@laptop` brings it back"; got != want {
 		t.Errorf("notice %q, want %q", got, want)
 	}
 }
