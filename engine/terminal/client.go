@@ -196,6 +196,9 @@ func (c *visit) leave(m *modes) {
 	if c.outcome.Kind != Exited && m.alt == 0 {
 		// Below the picture, whose cursor may be anywhere.
 		b = fmt.Appendf(b, "\x1b[%d;1H\r\n", max(c.size.Rows, 1))
+	} else if m.alt != 0 {
+		// The cursor is where the app had saved it, perhaps amid a line.
+		b = append(b, "\r\x1b[K"...)
 	}
 	c.out.Write(b)
 }
