@@ -94,11 +94,8 @@ func capturePipe(c *capturer, d *desc) (record, error) {
 		return r, nil
 	}
 	if d.kind.name == kindPipe {
-		if len(p.writers) == 0 && polled(d.fd, unix.POLLIN)&unix.POLLHUP == 0 {
-			return nil, refuse(cureStream, "a pipe into which a process outside the capsule writes")
-		}
-		if len(p.readers) == 0 && polled(d.fd, unix.POLLOUT)&unix.POLLERR == 0 {
-			return nil, refuse(cureStream, "a pipe from which a process outside the capsule reads")
+		if err := refuseStream(d.fd, len(p.readers) > 0, len(p.writers) > 0); err != nil {
+			return nil, err
 		}
 	}
 	var err error
@@ -114,6 +111,18 @@ func capturePipe(c *capturer, d *desc) (record, error) {
 	}
 	r.Content, r.Packets, err = peekPipe(p.readers[0].fd, r.Size, packets)
 	return r, err
+}
+
+// refuseStream refuses a pipe of which the app has one end, and somebody else
+// the other.
+func refuseStream(fd int, reads, writes bool) *refusal {
+	switch {
+	case !writes && polled(fd, unix.POLLIN)&unix.POLLHUP == 0:
+		return refuse(cureStream, "a pipe into which a process outside the capsule writes")
+	case !reads && polled(fd, unix.POLLOUT)&unix.POLLERR == 0:
+		return refuse(cureStream, "a pipe from which a process outside the capsule reads")
+	}
+	return nil
 }
 
 // polled returns what poll(2) says at once.

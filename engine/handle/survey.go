@@ -1,32 +1,42 @@
 package handle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // Survey names what running processes hold and hither cannot carry. It reads
-// /proc and stops nothing. What it cannot see from there (a pipe's other end, say) Capture
-// may still refuse.
+// /proc, looks at duplicates of a few descriptors, and stops nothing. What it cannot see
+// so Capture may still refuse.
 func Survey(procs []Proc, initPid int) []Problem {
-	s := survey{initPid: initPid, seen: map[string]bool{}, held: map[uint64]bool{}}
+	s := survey{initPid: initPid, seen: map[string]bool{}, held: map[uint64]bool{}, pipes: map[uint64]*surveyedPipe{}}
 	for _, p := range procs {
 		if !p.Zombie {
 			s.process(p)
 		}
 	}
 	s.outside()
+	s.streams()
+	slices.SortStableFunc(s.problems, func(a, b Problem) int { return cmp.Or(cmp.Compare(a.Pid, b.Pid), cmp.Compare(a.FD, b.FD)) })
 	return s.problems
 }
 
-// surveyed is a unix socket that a process has.
+// surveyed is a unix socket or an end of a pipe that a process has.
 type surveyed struct {
 	proc Proc
 	fd   int
+}
+
+// surveyedPipe is a pipe and which ends of it the app has.
+type surveyedPipe struct {
+	end           surveyed
+	reads, writes bool
 }
 
 type survey struct {
@@ -36,6 +46,7 @@ type survey struct {
 	sockets  *socketTable
 	held     map[uint64]bool // sockets, by inode
 	unix     []surveyed
+	pipes    map[uint64]*surveyedPipe // by inode
 }
 
 func (s *survey) process(p Proc) {
@@ -60,7 +71,10 @@ func (s *survey) process(p Proc) {
 		if unix.Statfs(path, &fs) == nil {
 			d.fs = int64(fs.Type)
 		}
-		d.socket = func() (int, int, int, error) { return s.table().kind(d.st.Ino) }
+		d.socket = func() (int, int, int, error) { return s.socket(surveyed{p, fd}, d.st.Ino) }
+		if strings.HasPrefix(d.link, "pipe:[") {
+			s.pipe(surveyed{p, fd}, path, d.st.Ino)
+		}
 		if d.st.Mode&unix.S_IFMT == unix.S_IFSOCK {
 			s.held[d.st.Ino] = true
 			if domain, _, _, _ := d.socket(); domain == unix.AF_UNIX {
@@ -141,20 +155,70 @@ func (s *survey) outside() {
 	}
 }
 
-func peerName(u surveyed) string {
+func peerName(u surveyed) (name string) {
+	u.with(func(fd int) {
+		if raw, err := getpeername(fd); err == nil && len(raw) > 2 {
+			name = printable(raw[2:])
+		}
+	})
+	return name
+}
+
+// with runs f with a duplicate of the descriptor, if there can be one.
+func (u surveyed) with(f func(fd int)) {
 	pidfd, err := unix.PidfdOpen(u.proc.Pid, 0)
 	if err != nil {
-		return ""
+		return
 	}
 	defer unix.Close(pidfd)
 	fd, err := unix.PidfdGetfd(pidfd, u.fd, 0)
 	if err != nil {
-		return ""
+		return
 	}
 	defer unix.Close(fd)
-	raw, err := getpeername(fd)
-	if err != nil || len(raw) <= 2 {
-		return ""
+	f(fd)
+}
+
+// socket tells what a socket is. Not every socket is in a table: netlink
+// sockets that are not bound are not, nor are families that have none.
+func (s *survey) socket(u surveyed, ino uint64) (domain, kind, protocol int, err error) {
+	domain, kind, protocol, err = s.table().kind(ino)
+	if s.table().sockets[ino] == nil {
+		u.with(func(fd int) {
+			if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil {
+				domain = n
+				kind, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+				protocol, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+			}
+		})
 	}
-	return printable(raw[2:])
+	return domain, kind, protocol, err
+}
+
+func (s *survey) pipe(u surveyed, path string, ino uint64) {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return
+	}
+	p := s.pipes[ino]
+	if p == nil {
+		p = &surveyedPipe{end: u}
+		s.pipes[ino] = p
+	}
+	p.reads = p.reads || st.Mode&unix.S_IRUSR != 0
+	p.writes = p.writes || st.Mode&unix.S_IWUSR != 0
+}
+
+// streams finds pipes whose other end only a process outside has.
+func (s *survey) streams() {
+	for _, p := range s.pipes {
+		if p.reads && p.writes {
+			continue
+		}
+		p.end.with(func(fd int) {
+			if err := refuseStream(fd, p.reads, p.writes); err != nil {
+				s.problems = append(s.problems, Problem{p.end.proc.Inner, comm(p.end.proc.Pid), p.end.fd, err.what, err.cure})
+			}
+		})
+	}
 }
