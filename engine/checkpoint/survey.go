@@ -16,6 +16,18 @@ type Problem = handle.Problem
 // Survey looks at a running capsule from outside, without stopping or
 // touching anything, and returns what stands in the way of a move.
 func Survey(initPid int) ([]Problem, error) {
+	all, err := survey(initPid)
+	// The app works meanwhile: a process that began after the look at /proc may
+	// hold the other end of a pipe. What is really in the way is there each time.
+	for again := 0; again < 2 && len(all) > 0 && err == nil; again++ {
+		var now []Problem
+		now, err = survey(initPid)
+		all = slices.DeleteFunc(all, func(p Problem) bool { return !slices.Contains(now, p) })
+	}
+	return all, err
+}
+
+func survey(initPid int) ([]Problem, error) {
 	root := fmt.Sprintf("/proc/%d/root", initPid)
 	var problems []Problem
 	var procs []handle.Proc

@@ -108,6 +108,12 @@ func (x *mapper) vma(m mapping) (v *image.VMA, whole bool, err error) {
 func (x *mapper) file(m mapping, v *image.VMA) (*image.VMA, bool, error) {
 	path, deleted := strings.CutSuffix(m.Path, " (deleted)")
 	st, err := x.stat(path)
+	if !deleted && err == unix.ENOENT {
+		if found, ok := x.below(path); ok {
+			path = found
+			st, err = x.stat(path)
+		}
+	}
 	if !deleted && err != nil {
 		return nil, false, fmt.Errorf("finding the mapped file %s: %w", path, err)
 	}
