@@ -110,7 +110,7 @@ func squeeze(packed, from []byte) ([]byte, bool) {
 }
 
 // maxPenalty bounds for how many chunks compression is not tried again.
-const maxPenalty = 64
+const maxPenalty = 256
 
 // learn remembers whether compressing a chunk paid.
 func (s *sender) learn(paid bool) {

@@ -53,11 +53,15 @@ type Totals struct {
 // A chunk is read in pieces that lie apart by a gap, so that each run's header
 // fits right in front of it: in the gap, or in the page of zeros before it, which
 // is not sent. So memory is sent from where it was read to.
+//
+// Small chunks: the first is on its way, and is being placed, while the next is
+// packed. An app of a few megabytes stands still for less.
 const (
 	gap       = 64
 	maxPieces = 128
-	chunkRoom = MaxRun + (maxPieces+1)*gap
-	packRoom  = MaxRun + 64<<10
+	chunkSize = 256 << 10
+	chunkRoom = chunkSize + (maxPieces+1)*gap
+	packRoom  = chunkSize + 64<<10
 )
 
 type piece struct {
@@ -176,7 +180,7 @@ func (s *sender) plan(ctx context.Context, sources []Source, work, ordered chan<
 						return
 					case c = <-s.free:
 					}
-					c.source, c.pieces, room = &sources[i], c.pieces[:0], MaxRun
+					c.source, c.pieces, room = &sources[i], c.pieces[:0], chunkSize
 				}
 				n := int(min(r.End-at, uint64(room)))
 				c.pieces = append(c.pieces, piece{addr: at, n: n, keep: r.KeepZeros})
@@ -197,7 +201,7 @@ func (s *sender) plan(ctx context.Context, sources []Source, work, ordered chan<
 }
 
 // probe is how many chunks are looked at before it is decided what holds back what.
-const probe = 8
+const probe = 32
 
 // write sends the chunks in order. When the packing holds back the network, it
 // lets the next chunks go uncompressed.
