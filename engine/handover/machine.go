@@ -214,7 +214,9 @@ func (s *sender) carry(answer *Answer) error {
 		return doing("freezing the app", err)
 	}
 	s.r.FreezeMS = ms(time.Since(s.frozen))
+	s.e.mu.Lock()
 	s.e.rec.Stopped, s.e.rec.Pid, s.e.rec.Start = f.Stopped, f.Pid, f.Start
+	s.e.mu.Unlock()
 
 	if err := s.enter(SourceMemory); err != nil {
 		return err
@@ -242,7 +244,10 @@ func (s *sender) carry(answer *Answer) error {
 		return err
 	}
 	// Written while the destination works; needed from Hold on.
-	if err := s.m.write(s.e, Holding); err != nil {
+	s.e.mu.Lock()
+	err = s.m.write(s.e, Holding)
+	s.e.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	ready, err := s.p.within(s.p.ctx, s.times.Ready, "waiting for the copy there", kindReady)
@@ -270,7 +275,7 @@ func (s *sender) decide() error {
 		// It may be on disk all the same. The app must not run on while it is:
 		// were the daemon to die then, the next one would give the app away.
 		if err := s.m.write(s.e, Holding); err != nil {
-			log.Printf("move %s: %v", s.e.rec.Move, err)
+			log.Printf("move %s: %v", s.e.id.Move, err)
 		}
 		return err
 	}
@@ -294,7 +299,7 @@ func (s *sender) stay(err error) *Result {
 	if s.e != nil {
 		s.e.mu.Lock()
 		if err := s.m.settle(s.e); err != nil {
-			log.Printf("move %s: %v", s.e.rec.Move, err)
+			log.Printf("move %s: %v", s.e.id.Move, err)
 		}
 		s.e.mu.Unlock()
 	}
@@ -552,7 +557,7 @@ func (r *receiver) abandon(err error) {
 	if r.e != nil {
 		r.e.mu.Lock()
 		if err := r.m.settle(r.e); err != nil {
-			log.Printf("move %s: %v", r.e.rec.Move, err)
+			log.Printf("move %s: %v", r.e.id.Move, err)
 		}
 		r.e.mu.Unlock()
 	}
@@ -586,7 +591,7 @@ func (r *receiver) await() {
 	if said.Kind == kindCancel {
 		r.r.Outcome, r.r.Reason = Stayed, said.Reason
 		if err := r.m.drop(r.e); err != nil {
-			log.Printf("move %s: %v", r.e.rec.Move, err)
+			log.Printf("move %s: %v", r.e.id.Move, err)
 		}
 		return
 	}

@@ -170,6 +170,7 @@ func TestDamagedJournal(t *testing.T) {
 	b.damaged = []Damage{{move, SideDestination, errFault}}
 	e := &entry{side: SideSource, rec: Record{Move: move, Side: SideSource, State: Committed, App: "app1", Peer: "b"},
 		phase: undecided, source: recovered{a.Host, &Record{}}, taken: make(chan struct{})}
+	e.id = e.rec
 	a.mu.Lock()
 	a.put(e)
 	a.mu.Unlock()
@@ -190,6 +191,7 @@ func TestDamagedJournal(t *testing.T) {
 	b.damaged = nil
 	e = &entry{side: SideDestination, rec: Record{Move: move, Side: SideDestination, State: Ready, App: "app1", Peer: "a"},
 		phase: waiting, dest: &fakeDestination{w.hosts[1].d}, taken: make(chan struct{})}
+	e.id = e.rec
 	b.mu.Lock()
 	b.put(e)
 	b.mu.Unlock()
@@ -215,6 +217,7 @@ func TestForeignHost(t *testing.T) {
 	b := w.hosts[1].d.moves
 	e := &entry{side: SideDestination, rec: Record{Move: move, Side: SideDestination, State: Ready, App: "app1", Peer: "somebody else"},
 		phase: waiting, dest: &fakeDestination{w.hosts[1].d}, taken: make(chan struct{})}
+	e.id = e.rec
 	b.mu.Lock()
 	b.put(e)
 	b.mu.Unlock()

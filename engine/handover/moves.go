@@ -83,6 +83,7 @@ type copyAtDestination interface {
 // entry is one move on one side.
 type entry struct {
 	side Side
+	id   Record // as it began: move, app, peer; never written again
 
 	mu     sync.Mutex // see the package comment
 	phase  phase
@@ -126,10 +127,10 @@ func (m *Moves) begin(side Side, offer *Offer, peer, peerName string) (*entry, e
 		}
 	}
 	for _, e := range m.entries {
-		if e.rec.Move == offer.Move && e.side == side {
+		if e.id.Move == offer.Move && e.side == side {
 			return nil, fmt.Errorf("move %s is already under way", offer.Move)
 		}
-		if e.rec.App == offer.App && !e.settledHere() {
+		if e.id.App == offer.App && !e.settledHere() {
 			return nil, fmt.Errorf("another move of %s is under way or undecided: see `hither inspect %s`", offer.Name, offer.Name)
 		}
 	}
@@ -137,6 +138,7 @@ func (m *Moves) begin(side Side, offer *Offer, peer, peerName string) (*entry, e
 		Move: offer.Move, Side: side, App: offer.App, Name: offer.Name, Peer: peer, PeerName: peerName,
 		Boot: m.Boot, Time: time.Now(),
 	}}
+	e.id = e.rec
 	m.put(e)
 	return e, nil
 }
@@ -157,7 +159,7 @@ func (m *Moves) put(e *entry) {
 	if m.entries == nil {
 		m.entries = map[string]*entry{}
 	}
-	m.entries[key(e.rec.Move, e.side)] = e
+	m.entries[key(e.id.Move, e.side)] = e
 }
 
 func (m *Moves) find(move string, side Side) *entry {
@@ -180,7 +182,7 @@ func (m *Moves) damage(move string, side Side) error {
 // forget takes a settled move out of the table. It may be called with e.mu held.
 func (m *Moves) forget(e *entry) {
 	m.mu.Lock()
-	delete(m.entries, key(e.rec.Move, e.side))
+	delete(m.entries, key(e.id.Move, e.side))
 	m.mu.Unlock()
 	m.changed()
 }
@@ -210,17 +212,17 @@ func (m *Moves) moved(e *entry) error {
 		return nil
 	}
 	if e.phase != undecided {
-		return fmt.Errorf("ending the copy of %s: it has not been given away", e.rec.Name)
+		return fmt.Errorf("ending the copy of %s: it has not been given away", e.id.Name)
 	}
 	if err := m.write(e, Gone); err != nil {
 		// The copy can end all the same: after a crash the record still says
 		// 'committed', and the peer is asked once more.
-		log.Printf("move %s: %v", e.rec.Move, err)
+		log.Printf("move %s: %v", e.id.Move, err)
 		e.rec.State = Gone
 	}
 	if err := e.source.Release(); err != nil {
 		e.reason = err.Error()
-		return fmt.Errorf("ending the copy of %s that stayed here: %w", e.rec.Name, err)
+		return fmt.Errorf("ending the copy of %s that stayed here: %w", e.id.Name, err)
 	}
 	return m.settle(e)
 }
@@ -233,12 +235,12 @@ func (m *Moves) reverted(e *entry, why string) error {
 		return nil
 	}
 	if e.phase != undecided || e.rec.State == Gone {
-		return fmt.Errorf("letting %s run on here: it runs at %s", e.rec.Name, e.rec.PeerName)
+		return fmt.Errorf("letting %s run on here: it runs at %s", e.id.Name, e.id.PeerName)
 	}
 	if err := m.write(e, Reverted); err != nil {
-		log.Printf("move %s: %v", e.rec.Move, err)
+		log.Printf("move %s: %v", e.id.Move, err)
 	}
-	log.Printf("move %s: %s runs on here: %s", e.rec.Move, e.rec.Name, why)
+	log.Printf("move %s: %s runs on here: %s", e.id.Move, e.id.Name, why)
 	if err := e.source.Thaw(); err != nil {
 		e.reason = err.Error()
 		if errors.Is(err, ErrNoCopy) {
@@ -246,7 +248,7 @@ func (m *Moves) reverted(e *entry, why string) error {
 			// decide about.
 			return errors.Join(err, m.settle(e))
 		}
-		return fmt.Errorf("letting %s run on here: %w", e.rec.Name, err)
+		return fmt.Errorf("letting %s run on here: %w", e.id.Name, err)
 	}
 	return m.settle(e)
 }
@@ -256,7 +258,7 @@ var ErrNoCopy = errors.New("no process of the app is left here")
 
 // settle forgets a decided move. Called with e.mu held.
 func (m *Moves) settle(e *entry) error {
-	err := m.Journal.Remove(e.rec.Move, e.side)
+	err := m.Journal.Remove(e.id.Move, e.side)
 	e.phase = done
 	close(e.taken)
 	m.forget(e)
@@ -270,26 +272,26 @@ func (m *Moves) resume(e *entry) *message {
 	defer e.mu.Unlock()
 	switch e.phase {
 	case running:
-		return &message{Kind: kindRunning, Move: e.rec.Move, Since: m.since(e)}
+		return &message{Kind: kindRunning, Move: e.id.Move, Since: m.since(e)}
 	case done:
-		return &message{Kind: kindDead, Move: e.rec.Move, Reason: "the copy has been dropped"}
+		return &message{Kind: kindDead, Move: e.id.Move, Reason: "the copy has been dropped"}
 	case working:
-		return &message{Kind: kindUnsure, Move: e.rec.Move, Reason: "the copy is not whole yet"}
+		return &message{Kind: kindUnsure, Move: e.id.Move, Reason: "the copy is not whole yet"}
 	}
 	if err := e.dest.Resume(); err != nil {
-		why := fmt.Sprintf("resuming %s: %v", e.rec.Name, err)
+		why := fmt.Sprintf("resuming %s: %v", e.id.Name, err)
 		if err := errors.Join(e.dest.Abandon(), m.settle(e)); err != nil {
-			log.Printf("move %s: %v", e.rec.Move, err)
+			log.Printf("move %s: %v", e.id.Move, err)
 		}
-		return &message{Kind: kindDead, Move: e.rec.Move, Reason: why}
+		return &message{Kind: kindDead, Move: e.id.Move, Reason: why}
 	}
 	e.phase, e.when = running, time.Now()
 	// Were the daemon to die before this is written, the next one finds
 	// 'ready' and a living pid 1, and knows as much (Destination.Resume).
 	if err := m.write(e, Running); err != nil {
-		log.Printf("move %s: %v", e.rec.Move, err)
+		log.Printf("move %s: %v", e.id.Move, err)
 	}
-	return &message{Kind: kindRunning, Move: e.rec.Move, Since: m.since(e)}
+	return &message{Kind: kindRunning, Move: e.id.Move, Since: m.since(e)}
 }
 
 func (m *Moves) since(e *entry) int64 {
@@ -304,7 +306,7 @@ func (m *Moves) drop(e *entry) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase != waiting {
-		return fmt.Errorf("dropping the copy of %s: it is not waiting", e.rec.Name)
+		return fmt.Errorf("dropping the copy of %s: it is not waiting", e.id.Name)
 	}
 	return errors.Join(e.dest.Abandon(), m.settle(e))
 }
@@ -330,8 +332,8 @@ func (m *Moves) Pending() []Pending {
 	m.mu.Unlock()
 	var list []Pending
 	for _, e := range entries {
-		p := Pending{Move: e.rec.Move, App: e.rec.App, Name: e.rec.Name, Side: e.side, State: "working",
-			Peer: e.rec.Peer, PeerName: e.rec.PeerName}
+		p := Pending{Move: e.id.Move, App: e.id.App, Name: e.id.Name, Side: e.side, State: "working",
+			Peer: e.id.Peer, PeerName: e.id.PeerName}
 		if e.mu.TryLock() { // else it is being decided right now
 			p.Since, p.Reason = e.rec.Time, e.reason
 			p.State = [...]string{"working", "undecided", "waiting", "running", "done"}[e.phase]
@@ -352,7 +354,7 @@ func (m *Moves) Pending() []Pending {
 func (m *Moves) Claim(move string) error {
 	if e := m.find(move, SideDestination); e != nil {
 		if r := m.resume(e); r.Kind != kindRunning {
-			return fmt.Errorf("claiming %s: %s", e.rec.Name, r.Reason)
+			return fmt.Errorf("claiming %s: %s", e.id.Name, r.Reason)
 		}
 		m.changed()
 		return nil

@@ -45,7 +45,7 @@ func (m *Moves) Recover() error {
 
 func (m *Moves) recover(rec *Record) error {
 	r := recovered{m.Host, rec}
-	e := &entry{side: rec.Side, rec: *rec, source: r, dest: r, taken: make(chan struct{})}
+	e := &entry{side: rec.Side, id: *rec, rec: *rec, source: r, dest: r, taken: make(chan struct{})}
 	switch rec.State {
 	case Holding:
 		// Nothing was decided, so the app is ours; it stands still only if the
@@ -131,7 +131,7 @@ func (m *Moves) resolveSource(p *party, e *entry) error {
 	if !m.is(e, undecided) {
 		return nil
 	}
-	if err := p.send(&message{Kind: kindCommit, Move: e.rec.Move}); err != nil {
+	if err := p.send(&message{Kind: kindCommit, Move: e.id.Move}); err != nil {
 		return err
 	}
 	return m.verdictOfDestination(p, e)
@@ -149,7 +149,7 @@ func (m *Moves) verdictOfDestination(p *party, e *entry) error {
 		if err := m.moved(e); err != nil {
 			return err
 		}
-		return p.send(&message{Kind: kindReleased, Move: e.rec.Move})
+		return p.send(&message{Kind: kindReleased, Move: e.id.Move})
 	case kindDead:
 		return m.reverted(e, r.Reason)
 	}
@@ -161,7 +161,7 @@ func (m *Moves) resolveDestination(p *party, e *entry) error {
 	if !m.is(e, waiting) && !m.is(e, running) {
 		return nil
 	}
-	if err := p.send(&message{Kind: kindAsk, Move: e.rec.Move}); err != nil {
+	if err := p.send(&message{Kind: kindAsk, Move: e.id.Move}); err != nil {
 		return err
 	}
 	r, err := p.wait(p.ctx, kindVerdict)
@@ -215,7 +215,7 @@ func (m *Moves) serve(p *party, first *message) error {
 			// from here on it can never come to be.
 			return p.send(&message{Kind: kindDead, Move: first.Move, Reason: "the destination has no copy"})
 		}
-		if e.rec.Peer != p.peer {
+		if e.id.Peer != p.peer {
 			return p.send(&message{Kind: kindUnsure, Move: first.Move, Reason: "this move is with another host"})
 		}
 		return m.answerCommit(p, e)
@@ -223,7 +223,7 @@ func (m *Moves) serve(p *party, first *message) error {
 		v := &message{Kind: kindVerdict, Move: first.Move, Verdict: verdictWait}
 		e := m.find(first.Move, SideSource)
 		switch {
-		case e != nil && e.rec.Peer != p.peer, m.damage(first.Move, SideSource) != nil:
+		case e != nil && e.id.Peer != p.peer, m.damage(first.Move, SideSource) != nil:
 		case e == nil || m.is(e, done):
 			v.Verdict = verdictStayed
 		case m.is(e, undecided):
