@@ -221,6 +221,9 @@ took along. What was changed on both hosts is put beside: "name (from HOST DATE)
 					return err
 				}
 			}
+			if len(f.Files) == 0 && len(f.Notes) == 0 {
+				fmt.Fprintln(os.Stderr, "nothing of it lies here: it works on this host's own files, or has no documents")
+			}
 			for _, n := range f.Notes {
 				fmt.Fprintln(os.Stderr, n)
 			}
