@@ -292,9 +292,5 @@ func (d *Daemon) endReturn(dir string) error {
 			return err
 		}
 	}
-	if err := files.Clear(dir); err != nil {
-		return err
-	}
-	os.Remove(filepath.Dir(dir)) //nolint:errcheck // it may hold more
-	return nil
+	return files.Clear(dir)
 }

@@ -145,6 +145,8 @@ func removeLayer(dir string) error {
 	if err := os.Remove(filepath.Join(dir, ledgerFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing the layer %s: %w", dir, err)
 	}
+	// The app's folder goes with the last that is in it.
+	defer os.Remove(filepath.Dir(dir)) //nolint:errcheck // it may hold more
 	d, err := openFolder(dir)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -200,7 +202,7 @@ func makeLayer(dir string) (*Layer, error) {
 	}
 	for _, sub := range []string{docsDir, sysDir, holesDir, tempDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
-			return nil, fmt.Errorf("making a layer: %w", err)
+			return nil, errors.Join(cured(fmt.Errorf("making a layer: %w", err)), removeLayer(dir))
 		}
 		// What is shown inside must look like a system directory.
 		if sub == sysDir || sub == holesDir {

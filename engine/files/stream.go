@@ -366,11 +366,15 @@ func (s *receiver) content(f *os.File, limit int64) (Hash, int64, error) {
 
 // writing puts a cure beside an error of writing a file.
 func writing(name string, err error) error {
+	return cured(fmt.Errorf("writing %s: %w", name, err))
+}
+
+func cured(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("writing %s: %w; make room there and try again", name, err)
+		return fmt.Errorf("%w; make room there and try again", err)
 	case errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("writing %s: %w; free some of your quota and try again", name, err)
+		return fmt.Errorf("%w; free some of your quota and try again", err)
 	}
-	return fmt.Errorf("writing %s: %w", name, err)
+	return err
 }
