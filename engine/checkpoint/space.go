@@ -32,6 +32,9 @@ func (f *Frozen) addressSpace(p *tracee.Process, out *image.Process) error {
 	defer scan.Close()
 	var ranges []memory.Range
 	for _, m := range mappings {
+		if at := p.Train(); at != 0 && m.Start >= at && m.End <= at+tracee.TrainSize {
+			continue // ours, for the questions that come
+		}
 		v, whole, err := x.vma(m)
 		if err != nil {
 			return err
