@@ -31,7 +31,7 @@ func sendHeld(t *testing.T, from, side *host, name, to string, state handover.St
 	if err := side.client.SetHolds(t.Context(), string(state)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("/proc/self/exe", "send", name, to, "--json")
+	cmd := exec.Command(from.bin, "send", name, to, "--json")
 	cmd.Env = from.env()
 	var out strings.Builder
 	cmd.Stdout = &out

@@ -106,7 +106,7 @@ func TestMoveThereAndBack(t *testing.T) {
 // then breaks something: in the end exactly one copy runs, and nothing is left.
 func TestFaultsInEveryState(t *testing.T) {
 	faults := []string{"none", "cancel", "kill source", "kill destination", "kill both", "kill keeper", "cut"}
-	hs := hosts(t, "a", "b")
+	hs := hostsOf(t, built(), "a", "b")
 	for _, state := range handover.States {
 		for _, fault := range faults {
 			if !t.Run(fmt.Sprintf("%s/%s", state, fault), func(t *testing.T) { faultIn(t, hs[0], hs[1], state, fault) }) {

@@ -35,6 +35,7 @@ type host struct {
 	t      *testing.T
 	name   string
 	dir    string
+	bin    string // hither
 	port   int
 	client *control.Client
 	daemon *exec.Cmd
@@ -44,13 +45,29 @@ type host struct {
 // hosts makes hosts that are paired with each other; their daemons run.
 func hosts(t *testing.T, names ...string) []*host {
 	t.Helper()
+	return hostsOf(t, "/proc/self/exe", names...)
+}
+
+// built is the hither of `make build`, if there is one: the race detector makes
+// each start of a program cost a second, and the tests of faults start many.
+func built() string {
+	if dir := os.Getenv("HITHER_BIN"); dir != "" {
+		if bin := filepath.Join(dir, "hither"); exec.Command(bin, "help").Run() == nil {
+			return bin
+		}
+	}
+	return "/proc/self/exe"
+}
+
+func hostsOf(t *testing.T, bin string, names ...string) []*host {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("needs real processes")
 	}
 	var all []*host
 	var cards []transport.Peer
 	for _, name := range names {
-		h := &host{t: t, name: name, dir: filepath.Join(t.TempDir(), name)}
+		h := &host{t: t, name: name, bin: bin, dir: filepath.Join(t.TempDir(), name)}
 		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +116,7 @@ func (h *host) env() []string {
 func (h *host) start() {
 	h.t.Helper()
 	h.out = new(bytes.Buffer)
-	h.daemon = exec.Command("/proc/self/exe", "daemon")
+	h.daemon = exec.Command(h.bin, "daemon")
 	h.daemon.Env, h.daemon.Stdout, h.daemon.Stderr = h.env(), h.out, h.out
 	h.daemon.WaitDelay = time.Second // keepers hold the pipe
 	if err := h.daemon.Start(); err != nil {
@@ -151,7 +168,7 @@ func (h *host) end() {
 // hither runs a command on the host: stdout, stderr, exit code.
 func (h *host) hither(args ...string) (string, string, int) {
 	h.t.Helper()
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command(h.bin, args...)
 	cmd.Env = h.env()
 	cmd.Dir = "/"
 	var out, errs bytes.Buffer
