@@ -142,7 +142,12 @@ func inspectCommand() *cobra.Command {
 			for _, p := range a.Processes {
 				rows = append(rows, []string{strconv.Itoa(p.Pid), strconv.Itoa(p.Parent), p.State, strconv.Itoa(p.Threads), bytesText(p.Memory), p.Name, strconv.Itoa(p.HostPid)})
 			}
-			return table(rows)
+			if err := table(rows); err != nil || len(a.Problems) == 0 {
+				return err
+			}
+			fmt.Println("\nit could not move now:")
+			tellProblems(a.Problems)
+			return nil
 		}),
 	}
 	jsonFlag(c, &asJSON)

@@ -35,12 +35,7 @@ func checkCommand() *cobra.Command {
 				}
 			} else {
 				fmt.Printf("%s cannot move to %s:\n", res.App, res.Peer)
-				for _, p := range res.Problems {
-					fmt.Println("  " + p.What)
-					if p.Cure != "" {
-						fmt.Println("    hint: " + p.Cure)
-					}
-				}
+				tellProblems(res.Problems)
 			}
 			if !res.OK {
 				return exit(exitFailed)
@@ -50,6 +45,15 @@ func checkCommand() *cobra.Command {
 	}
 	jsonFlag(c, &asJSON)
 	return c
+}
+
+func tellProblems(problems []handover.Problem) {
+	for _, p := range problems {
+		fmt.Println("  " + p.What)
+		if p.Cure != "" {
+			fmt.Println("    hint: " + p.Cure)
+		}
+	}
 }
 
 const moveHelp = `

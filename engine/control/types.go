@@ -85,7 +85,9 @@ type App struct {
 	Keeper    int       `json:"keeper,omitempty"` // pid
 	Init      int       `json:"init,omitempty"`   // pid of the capsule's pid 1, from outside
 	Processes []Process `json:"processes,omitempty"`
-	Memory    uint64    `json:"memory,omitempty"` // bytes resident
+	// Problems are what would keep it from moving to any host.
+	Problems []handover.Problem `json:"problems,omitempty"`
+	Memory   uint64             `json:"memory,omitempty"` // bytes resident
 }
 
 // Process is a process of an app.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hither/engine/capsule"
+	"hither/engine/checkpoint"
 	"hither/engine/control"
 	"hither/engine/handover"
 )
@@ -214,6 +215,15 @@ func (f *found) processes() error {
 		}
 		f.app.Memory += p.Memory
 		f.app.Processes = append(f.app.Processes, p)
+	}
+	if f.app.State == "running" {
+		problems, err := checkpoint.Survey(f.capsule.InitPid())
+		if err != nil {
+			return err
+		}
+		for _, p := range problems {
+			f.app.Problems = append(f.app.Problems, handover.Problem{What: p.String(), Cure: p.Cure})
+		}
 	}
 	slices.SortFunc(f.app.Processes, func(a, b control.Process) int { return cmp.Compare(a.Pid, b.Pid) })
 	return nil

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/control"
+	"hither/engine/handover"
+)
+
+func TestSlowListener(t *testing.T) {
+	var e events
+	slow, stop := e.listen()
+	for i := range 1000 {
+		e.tell(control.Event{Event: "apps", Text: string(rune(i))})
+	}
+	n := 0
+	var last control.Event
+	for len(slow) > 0 {
+		last = <-slow
+		n++
+	}
+	if n == 0 || n > 256 || last.Text != string(rune(999)) {
+		t.Errorf("%d events, the last is %q", n, last.Text)
+	}
+	stop()
+	e.tell(control.Event{})
+	if len(slow) != 0 {
+		t.Error("told after the end")
+	}
+}
+
+func TestOneDaemon(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	unlock, err := lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(); !errors.Is(err, ErrRuns) {
+		t.Errorf("a second lock: %v", err)
+	}
+	unlock()
+	if unlock, err = lock(); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}
+
+func TestDeparted(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	d, err := openDeparted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.add("id1", departure{Name: "vim", Host: "b"})
+	d.add("id2", departure{Name: "bc", Host: "c"})
+	d.remove("id2")
+	again, err := openDeparted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := again.list(); len(all) != 1 || all["id1"].Host != "b" {
+		t.Errorf("%v", all)
+	}
+	for i := range 3 * maxDeparted {
+		again.apps[string(rune('a'+i))] = departure{When: time.Unix(int64(i), 0)}
+	}
+	again.add("last", departure{})
+	if all := again.list(); len(all) > maxDeparted || all["last"].When.IsZero() {
+		t.Errorf("%d remembered", len(all))
+	}
+	if name := filepath.Base(again.name); name != "departed.json" {
+		t.Errorf("in %s", name)
+	}
+}
+
+func TestPending(t *testing.T) {
+	status := "Name:\tsleep\nTracerPid:\t0\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"
+	if !pending(status, unix.SIGKILL) || pending(status, unix.SIGTERM) || field(status, "TracerPid") != "0" {
+		t.Error("misread")
+	}
+}
+
+func TestChecked(t *testing.T) {
+	if c := checked(&handover.Result{App: "vim"}, "b"); !c.OK || c.Problems == nil {
+		t.Errorf("%+v", c)
+	}
+	if c := checked(&handover.Result{App: "vim", Reason: "lost"}, "b"); c.OK || len(c.Problems) != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestNoCopyAfterReboot: a record of another boot speaks of no process.
+func TestNoCopyAfterReboot(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	h := copies{&Daemon{boot: "now"}}
+	rec := &handover.Record{App: "app1", Boot: "before", Pid: 1}
+	if fate, err := h.Fate(rec); fate != handover.FateNone || err != nil {
+		t.Errorf("%v, %v", fate, err)
+	}
+	if err := h.Thaw(rec); !errors.Is(err, handover.ErrNoCopy) {
+		t.Errorf("thawing: %v", err)
+	}
+	rec.Boot = "now"
+	if err := h.Thaw(rec); !errors.Is(err, handover.ErrNoCopy) {
+		t.Errorf("thawing what was never there: %v", err)
+	}
+}
