@@ -222,7 +222,7 @@ func (f *found) processes() error {
 			return err
 		}
 		for _, p := range problems {
-			f.app.Problems = append(f.app.Problems, handover.Problem{What: p.String(), Cure: p.Cure})
+			f.app.Problems = append(f.app.Problems, handover.Problem{What: strings.TrimSuffix(p.String(), ": "+p.Cure), Cure: p.Cure})
 		}
 	}
 	slices.SortFunc(f.app.Processes, func(a, b control.Process) int { return cmp.Compare(a.Pid, b.Pid) })
