@@ -89,6 +89,29 @@ func TestFilesReturnWithoutTheirApp(t *testing.T) {
 	}
 }
 
+// TestDocumentsOfManyTrips: what is written away comes home each time, also of
+// an app that leaves again.
+func TestDocumentsOfManyTrips(t *testing.T) {
+	l := theLab(t)
+	a := holder(t, l, "commuter")
+	for _, day := range []string{"monday", "tuesday", "wednesday"} {
+		a.exec(t, "sh", "-c", "cd ~/commuter && echo "+day+" away >one && cat two >>three")
+		a.move(t)
+		if s := l.cat(t, "a", "commuter/one"); s != day+" away\n" {
+			t.Errorf("on %s there came home: %q", day, s)
+		}
+		l.put(t, "a", "commuter/two", day+"\n")
+		a.move(t)
+	}
+	a.move(t)
+	if s := l.cat(t, "a", "commuter/three"); s != "three\ntwo\nmonday\ntuesday\n" {
+		t.Errorf("at the end: %q", s)
+	}
+	if s := l.must(t, "a", "sh", "-c", "ls -A ~/commuter"); s != "four\none\nthree\ntwo\n" {
+		t.Errorf("at home lie:\n%s", s)
+	}
+}
+
 // TestFilesComeHomeOnlyWhereTheAppWasStarted: a host takes no files into its
 // home of an app that it did not start, whatever the peer says.
 func TestFilesComeHomeOnlyWhereTheAppWasStarted(t *testing.T) {

@@ -365,6 +365,7 @@ func (in *Incoming) Seal() error {
 	l := in.Layer
 	l.Ledger.Base = in.base
 	if !in.atHome && in.from.ID == l.Ledger.Origin.ID {
+		l.Ledger.Base = nil
 		for _, e := range in.all {
 			if e.Use&Document != 0 {
 				b := *e

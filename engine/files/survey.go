@@ -156,8 +156,11 @@ func (src *Source) survey(ctx context.Context, s Survey) (*Need, map[string]*kno
 		if err := c.layer(s.Layer); err != nil {
 			return nil, nil, err
 		}
-		if s.Layer.Ledger.Origin.ID != "" {
-			n.Base, n.Since, n.Origin = s.Layer.Ledger.Base, s.Layer.Ledger.Since, s.Layer.Ledger.Origin
+		// At home the documents are what they are; a ledger is of the last trip.
+		if o := s.Layer.Ledger.Origin; o.ID != "" {
+			if n.Origin = o; o.ID != s.Self.ID {
+				n.Base, n.Since = s.Layer.Ledger.Base, s.Layer.Ledger.Since
+			}
 		}
 	}
 	for _, h := range s.Held {

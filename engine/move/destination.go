@@ -55,7 +55,7 @@ func (d *Destination) Prepare(ctx context.Context, r io.Reader, report handover.
 		report(uint64(done), 0)
 	})
 	if err != nil {
-		return fmt.Errorf("taking the app's files: %w", err)
+		return err
 	}
 	if d.mounts, err = d.incoming.Plan(); err != nil {
 		return err
