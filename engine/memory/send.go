@@ -204,11 +204,13 @@ func (s *sender) plan(ctx context.Context, sources []Source, work, ordered chan<
 const probe = 32
 
 // write sends the chunks in order. When the packing holds back the network, it
-// lets the next chunks go uncompressed.
+// lets the next chunks go uncompressed; but not where packing at least halves
+// them, for bytes on the network cost both hosts more than packing them does.
 func (s *sender) write(ctx context.Context, w io.Writer, ordered <-chan *chunk) (Totals, error) {
 	out := bufio.NewWriterSize(w, 64<<10)
 	var totals Totals
 	var waited, wrote time.Duration
+	var before Totals
 	n := 0
 	for {
 		begin := time.Now()
@@ -239,10 +241,11 @@ func (s *sender) write(ctx context.Context, w io.Writer, ordered <-chan *chunk) 
 		s.free <- c
 		waited, wrote = waited+ready.Sub(begin), wrote+time.Since(ready)
 		if n++; n%probe == 0 {
-			if waited > 2*wrote {
+			little := 2*(totals.Stored-before.Stored) > totals.Bytes-before.Bytes
+			if waited > 2*wrote && little {
 				s.rest.Store(4 * probe)
 			}
-			waited, wrote = 0, 0
+			waited, wrote, before = 0, 0, totals
 			if s.options.Progress != nil {
 				s.options.Progress(totals)
 			}
