@@ -29,10 +29,12 @@ func (d *Daemon) acceptPeers() {
 			d.book.Seen(c)
 		}
 		d.work.Go(func() {
+			why := "the conversation is over"
 			if err := d.converse(c); err != nil && d.ctx.Err() == nil && c.Err() == nil {
 				log.Printf("serving %s: %v", c.Peer().Name, err)
+				why = fmt.Sprintf("%.200v", err)
 			}
-			c.Close("the conversation is over")
+			c.Close(why)
 		})
 	}
 }

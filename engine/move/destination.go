@@ -50,10 +50,14 @@ func NewDestination(env Env) *Destination { return &Destination{env: env} }
 // Prepare see handover.Destination.
 func (d *Destination) Prepare(ctx context.Context, r io.Reader, report handover.Report) error {
 	var done int64
-	_, err := d.incoming.Receive(ctx, r, func(n int64) {
+	in := bufio.NewReaderSize(r, 1<<20)
+	_, err := d.incoming.Receive(ctx, in, func(n int64) {
 		done += n
 		report(uint64(done), 0)
 	})
+	if err == nil {
+		err = atEnd(in)
+	}
 	if err != nil {
 		return err
 	}
@@ -104,6 +108,10 @@ func (d *Destination) PreCopy(ctx context.Context, r io.Reader, report handover.
 
 // Restore see handover.Destination.
 func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, report handover.Report) error {
+	encoded, err := unseal(encoded)
+	if err != nil {
+		return fmt.Errorf("taking the image: %w", err)
+	}
 	app, err := image.Decode(encoded)
 	if err != nil {
 		return err
@@ -113,15 +121,15 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 	}
 	// One buffer for all parts: package files reads ahead in a buffer, and
 	// takes this one instead of its own.
-	r = bufio.NewReaderSize(r, 1<<20)
-	text, err := readBlock(r, maxPortals)
+	in := bufio.NewReaderSize(r, 1<<20)
+	text, err := readBlock(in, maxPortals)
 	if err != nil {
 		return fmt.Errorf("taking the terminal's picture: %w", err)
 	}
 	if err := json.Unmarshal(text, &d.portals); err != nil {
 		return fmt.Errorf("taking the terminal's picture: %w", err)
 	}
-	if err := d.takeChanged(ctx, r); err != nil {
+	if err := d.takeChanged(ctx, in); err != nil {
 		return err
 	}
 	root := fmt.Sprintf("/proc/%d/root", d.cap.InitPid())
@@ -135,7 +143,7 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 		if !slices.Contains(d.need.Whole, dir) {
 			continue
 		}
-		if _, err := files.ReceiveTree(ctx, r, root+dir, 0, nil); err != nil {
+		if _, err := files.ReceiveTree(ctx, in, root+dir, 0, nil); err != nil {
 			return fmt.Errorf("taking %s: %w", dir, err)
 		}
 	}
@@ -145,11 +153,11 @@ func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, 
 	if d.homing, err = d.incoming.Stage(ctx); err != nil {
 		return err
 	}
-	return d.tracer.Do(func() error { return d.restore(ctx, app, r, report) })
+	return d.tracer.Do(func() error { return d.restore(ctx, app, in, report) })
 }
 
 // restore runs on the tracer's thread.
-func (d *Destination) restore(ctx context.Context, app *image.App, r io.Reader, report handover.Report) error {
+func (d *Destination) restore(ctx context.Context, app *image.App, r *bufio.Reader, report handover.Report) error {
 	opens := d.homing.Opens()
 	env := handle.Env{Pid: d.cap.InitPid(), Path: func(f *image.File) string {
 		if p, ok := opens[f.Path]; ok {
@@ -161,6 +169,9 @@ func (d *Destination) restore(ctx context.Context, app *image.App, r io.Reader, 
 		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
 	}
 	if _, err := memory.Receive(ctx, r, d.builder.Place); err != nil {
+		return fmt.Errorf("taking the memory of %s: %w", app.Name, err)
+	}
+	if err := atEnd(r); err != nil {
 		return fmt.Errorf("taking the memory of %s: %w", app.Name, err)
 	}
 	if err := d.builder.Finish(); err != nil {

@@ -207,7 +207,8 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 	if st, err := s.cap.Status(ctx); err == nil {
 		s.portals.Status = st.Status
 	}
-	out.Image, err = s.app.Encode()
+	encoded, err := s.app.Encode()
+	out.Image = seal(encoded)
 	return out, err
 }
 
