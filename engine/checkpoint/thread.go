@@ -88,7 +88,9 @@ func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, proc *image.Proces
 		b := make([]byte, n)
 		return b, p.Read(b, at)
 	}
-	t.Restart, err = interrupted(&regs, peek, f.slept(th), deliverable(proc, t))
+	signalled := deliverable(proc, t)
+	endConnect(&regs, signalled, func(fd int) bool { return connected(p, fd) })
+	t.Restart, err = interrupted(&regs, peek, f.slept(th), signalled)
 	if err != nil {
 		return nil, err
 	}
