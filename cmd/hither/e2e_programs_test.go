@@ -190,6 +190,10 @@ func TestXzWritesTheSameBytes(t *testing.T) {
 		}
 	})
 	s := a.attach(t)
+	within(t, 4*patience, "xz being done", func() (bool, string) {
+		text := s.text(t)
+		return strings.Contains(text, "big.xz"), text
+	})
 	s.sees(t, `^status 0\n`+want)
 	s.close()
 	a.move(t)

@@ -39,6 +39,12 @@ func (l *lab) window(t *testing.T, args ...string) *screen {
 		os.Setenv("TMUX_TMPDIR", tmux.dir)
 		os.Unsetenv("TMUX")
 		tmux.used = true
+		// A window that stays: with its last one the server would end, just as the
+		// next is opened.
+		out, err := exec.Command("tmux", "-L", tmux.socket, "-f", "/dev/null", "new-session", "-d", "--", "sleep", "1000000").CombinedOutput()
+		if err != nil {
+			tmux.err = fmt.Errorf("starting tmux: %w\n%s", err, out)
+		}
 	})
 	if tmux.err != nil {
 		t.Fatal(tmux.err)

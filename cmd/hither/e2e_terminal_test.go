@@ -12,7 +12,7 @@ func TestBcKeepsItsVariables(t *testing.T) {
 	l.needs(t, "bc")
 	a := l.start(t, "bc", "bc", "-q")
 	a.ask(t, "x = 6; y = 7; 1+1", `^2$`)
-	a.ask(t, "define f(n) { return (n*x) }", `define`)
+	a.ask(t, "define f(n) { return (n*x) }\r f(2)-11", `^1$`)
 	a.ask(t, "scale = 50; z = sqrt(2); 2+1", `^3$`)
 	n := 0
 	a.tour(t, func(string) {

@@ -128,7 +128,7 @@ func (c *counter) next() int {
 var labs counter
 
 func goBuild(to, what string) error {
-	c := exec.Command("go", "build", "-o", to, what)
+	c := exec.Command("go", "build", "-buildvcs=false", "-o", to, what)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w\n%s", what, err, out)
@@ -353,6 +353,12 @@ func (a *app) exec(t *testing.T, argv ...string) string {
 
 // until waits for something to hold; what it returns is told if it never does.
 func until(t *testing.T, what string, holds func() (bool, string)) {
+	t.Helper()
+	within(t, patience, what, holds)
+}
+
+// within is until with a patience of its own.
+func within(t *testing.T, patience time.Duration, what string, holds func() (bool, string)) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
