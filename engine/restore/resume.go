@@ -32,7 +32,11 @@ func piece(regs *unix.PtraceRegs, r image.Restart, left int64, addr uint64) [pie
 	var out [pieceSize]byte
 	code := out[:0]
 	word := func(v uint64) { code = binary.LittleEndian.AppendUint64(code, v) }
-	code = append(code, 0x0f, 0x05) // syscall
+	// mov $nr, %eax; syscall: if the call is broken off again, by a move that
+	// fails, its number is found there (package checkpoint).
+	code = append(code, 0xb8)
+	code = binary.LittleEndian.AppendUint32(code, uint32(r.Nr))
+	code = append(code, 0x0f, 0x05)
 	for _, load := range []struct {
 		op  [2]byte // movabs $imm64, register
 		val uint64
