@@ -57,6 +57,16 @@ func house(t *testing.T) context.Context {
 		for _, c := range left {
 			c.Stop(context.Background(), 0) //nolint:errcheck // the end of the test
 		}
+		// The keepers clear away behind them; the test's folder must outlast that.
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+			if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
+				return
+			}
+			if time.Now().After(end) {
+				t.Error("a capsule is left behind")
+				return
+			}
+		}
 	})
 	return ctx
 }

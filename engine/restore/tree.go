@@ -229,7 +229,12 @@ func (p *planner) groups() error {
 		case alive:
 			p.do(step{Op: opGroup, Pid: group, Arg: group})
 			if leader.Group != group {
+				// A helper, born into the group, keeps it from vanishing when
+				// the leader goes on before all members have come.
 				left = append(left, group)
+				helper := p.unused()
+				p.fork(group, helper)
+				p.ghosts = append(p.ghosts, helper)
 			}
 		case p.session[pid] == 0: // a group of pid 1's session whose leader was outside
 			made[group] = anySession

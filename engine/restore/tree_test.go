@@ -3,6 +3,7 @@ package restore
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"hither/engine/image"
@@ -115,7 +116,7 @@ func (w *world) app() *image.App {
 // make a tree, and asks the plan to make it anew.
 func TestPlanRandomTrees(t *testing.T) {
 	refused := 0
-	const runs = 3000
+	const runs = 5000
 	for seed := range uint64(runs) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		w := newWorld()
@@ -127,12 +128,7 @@ func TestPlanRandomTrees(t *testing.T) {
 			if len(w.parent) == 0 {
 				break
 			}
-			pid := 0
-			for p := range w.parent {
-				if pid == 0 || rnd.IntN(len(w.parent)) == 0 {
-					pid = p
-				}
-			}
+			pid := pickFrom(w, rnd)
 			switch rnd.IntN(6) {
 			case 0, 1, 2:
 				next++
@@ -191,5 +187,6 @@ func pickFrom(w *world, rnd *rand.Rand) int {
 	for p := range w.parent {
 		pids = append(pids, p)
 	}
+	slices.Sort(pids)
 	return pids[rnd.IntN(len(pids))]
 }
