@@ -220,7 +220,14 @@ func (d *Daemon) close() {
 	if d.endpoint != nil {
 		d.endpoint.Close()
 	}
-	d.work.Wait()
+	done := make(chan struct{})
+	go func() { d.work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		// What is decided is in the journal; nothing else is worth waiting for.
+		log.Print("leaving, though not everything here has come to its end")
+	}
 }
 
 // undecided has the unsettled moves looked at.
