@@ -95,6 +95,7 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 	spec.ID, spec.Restore = "", true
 	to, err := capsule.Start(ctx, spec, [3]*os.File{})
 	must("starting the empty capsule", err)
+	t.Cleanup(to.Close)
 	prepared := time.Now()
 	must("freezing", src.Do(func() (err error) {
 		frozen, err = checkpoint.Freeze(src, from.InitPid())
@@ -157,6 +158,7 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 	must("sending memory", <-sent)
 	restored := time.Now()
 	must("ending the old capsule", from.Kill())
+	from.Close() // its keeper waits for that
 	must("ending the old processes", src.Do(func() error {
 		frozen.Close()
 		return src.Kill(frozen.Procs)
@@ -192,6 +194,7 @@ func start(t *testing.T, ctx context.Context, argv ...string) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	return &app{c, out}
 }
 

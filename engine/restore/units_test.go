@@ -41,10 +41,10 @@ func TestPiece(t *testing.T) {
 	if sec, nsec := binary.LittleEndian.Uint64(code[pieceTime:]), binary.LittleEndian.Uint64(code[pieceTime+8:]); sec != 1 || nsec != 7 {
 		t.Errorf("%d s %d ns are left", sec, nsec)
 	}
-	if code[0] != 0x0f || code[1] != 0x05 {
-		t.Fatal("it does not begin with the call")
+	if code[0] != 0xb8 || binary.LittleEndian.Uint32(code[1:]) != unix.SYS_CLOCK_NANOSLEEP || code[5] != 0x0f || code[6] != 0x05 {
+		t.Fatal("it does not begin with the call, and its number right before it")
 	}
-	at := 2
+	at := 7
 	for _, r := range []struct {
 		op   [2]byte
 		reg  *uint64
