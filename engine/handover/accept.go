@@ -59,7 +59,7 @@ func (m *Moves) Bring(ctx context.Context, link Link, app string, a Acceptor, op
 	defer p.end()
 	p.setProgress(opt.Progress)
 	fail := func(err error) *Result {
-		return &Result{App: app, From: opt.PeerName, To: m.Name, Outcome: Stayed, Reason: reason(p.why(err)), TotalMS: ms(time.Since(begun))}
+		return &Result{App: app, From: opt.PeerName, To: m.Name, Outcome: Stayed, Reason: reason(p.why(err, p.cause)), TotalMS: ms(time.Since(begun))}
 	}
 	if err := p.send(&message{Kind: kindBring, App: app, Check: opt.Check}); err != nil {
 		return fail(err)

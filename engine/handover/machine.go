@@ -211,7 +211,7 @@ func (s *sender) carry(answer *Answer) error {
 	s.frozen = time.Now()
 	f, err := s.src.Freeze(s.p.ctx)
 	if err != nil {
-		return doing("freezing the app", err)
+		return &ownError{doing("freezing the app", err)}
 	}
 	s.r.FreezeMS = ms(time.Since(s.frozen))
 	s.e.mu.Lock()
@@ -285,15 +285,16 @@ func (s *sender) decide() error {
 
 // stay ends a move before commit: the app runs on here.
 func (s *sender) stay(err error) *Result {
-	err = s.p.why(err)
+	if err := s.src.Thaw(); err != nil {
+		log.Printf("letting %s run on: %v", s.r.App, err)
+		s.r.Notes = append(s.r.Notes, fmt.Sprintf("letting it run on: %v", err))
+	}
+	// The destination clears up before it speaks.
+	err = s.p.why(err, 10*s.p.cause)
 	s.r.Outcome, s.r.Reason = Stayed, reason(err)
 	var refused *Refusal
 	if errors.As(err, &refused) {
 		s.r.Problems = refused.Problems
-	}
-	if err := s.src.Thaw(); err != nil {
-		log.Printf("letting %s run on: %v", s.r.App, err)
-		s.r.Notes = append(s.r.Notes, fmt.Sprintf("letting it run on: %v", err))
 	}
 	s.p.send(&message{Kind: kindCancel, Reason: s.r.Reason}) // if it is lost, the destination will ask
 	if s.e != nil {
@@ -541,7 +542,7 @@ func (r *receiver) ready(restore time.Duration) error {
 
 // abandon ends a move before [ready]: nothing of it is left here.
 func (r *receiver) abandon(err error) {
-	err = r.p.why(err)
+	err = r.p.why(err, r.p.cause)
 	r.r.Outcome, r.r.Reason = Stayed, reason(err)
 	var refused *Refusal
 	if errors.As(err, &refused) {

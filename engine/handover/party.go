@@ -166,16 +166,27 @@ func (p *party) within(ctx context.Context, d time.Duration, what string, kinds 
 	return p.wait(ctx, kinds...)
 }
 
+// ownError arose on this host: it did not follow from what the other one did.
+type ownError struct{ err error }
+
+func (e *ownError) Error() string { return e.err.Error() }
+func (e *ownError) Unwrap() error { return e.err }
+
 // why finds the reason of an error: if the move has been cancelled or the link
-// is lost, that, for the error itself is only what followed from it.
-func (p *party) why(err error) error {
+// is lost, that, for the error itself is only what followed from it. If a stream
+// broke, the other side is about to say why, within the patience.
+func (p *party) why(err error, patience time.Duration) error {
 	var refused *Refusal
 	if err == nil || errors.As(err, &refused) {
 		return err // that is the reason
 	}
+	var own *ownError
+	if p.ctx.Err() == nil && errors.As(err, &own) {
+		return err
+	}
 	select {
 	case <-p.ctx.Done():
-	case <-time.After(p.cause):
+	case <-time.After(patience):
 		// A stream broke, and no frame says why.
 		return err
 	}
@@ -205,7 +216,9 @@ func (p *party) sendStream(kind StreamKind, idle time.Duration, what string, fil
 	defer context.AfterFunc(ctx, w.Abort)()
 	cw := &countingWriter{w: w, touch: touch, meter: p.meter}
 	report := func(done, total uint64) { touch(); p.meter.report(done, total) }
-	err = fill(ctx, cw, report)
+	if err = fill(ctx, cw, report); err != nil && !cw.broke && ctx.Err() == nil {
+		err = &ownError{err}
+	}
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -241,6 +254,9 @@ func (p *party) receiveStream(kind StreamKind, idle time.Duration, what string, 
 			err = fmt.Errorf("%d bytes too many came", n)
 		}
 	}
+	if err != nil && !cr.broke && ctx.Err() == nil {
+		err = &ownError{err}
+	}
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -254,10 +270,12 @@ type countingWriter struct {
 	w     io.Writer
 	touch func()
 	meter *meter
+	broke bool
 }
 
 func (c *countingWriter) Write(b []byte) (int, error) {
 	n, err := c.w.Write(b)
+	c.broke = c.broke || err != nil
 	c.touch()
 	c.meter.sent(n)
 	return n, err
@@ -266,10 +284,12 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 type countingReader struct {
 	r     io.Reader
 	touch func()
+	broke bool
 }
 
 func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
+	c.broke = c.broke || err != nil && err != io.EOF
 	c.touch()
 	return n, err
 }
