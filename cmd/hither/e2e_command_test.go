@@ -54,6 +54,7 @@ func TestInTerminalItEndsWithTheStatus(t *testing.T) {
 		return strings.Contains(out, "sleep"), out
 	})
 	s.key(t, "C-c")
+	s.sees(t, `^\^C\s+\$$`)
 	s.line(t, `echo "st""atus $?"; exit 9`)
 	s.sees(t, `^status 130\n(.*\n)*\[ended with 9\]$`)
 }
@@ -61,6 +62,7 @@ func TestInTerminalItEndsWithTheStatus(t *testing.T) {
 func TestDetachAndAttachAgain(t *testing.T) {
 	l := theLab(t)
 	s := l.window(t, "exec", "a", "--", "hither", "run", "--name", "leave", "sh")
+	s.sees(t, `^\$$`)
 	s.line(t, `echo "fi""rst"`)
 	s.sees(t, `^first$`)
 	s.key(t, `C-\`, `C-\`)

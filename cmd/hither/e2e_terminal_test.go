@@ -27,12 +27,14 @@ func TestBashKeepsJobsTrapsAndAPipeline(t *testing.T) {
 	l.needs(t, "bash")
 	a := l.start(t, "bash", "bash", "--norc", "--noprofile", "-i")
 	s := a.attach(t)
+	s.sees(t, `\$$`)
 	s.line(t, `PS1='rea''dy> '; x=42; arr=(a "b c" d); declare -A m=([key]=value); f() { echo "f says $x $1"; }; trap 'echo "tra""pped"' USR1; cd /usr/lib; umask 027; set -o noclobber`)
 	s.sees(t, `^ready>$`)
 	// A pipeline that runs all the time: its end checks that no number gets lost on the way.
 	s.line(t, `i=0; while :; do echo $((i++)); done | while read -r n; do [ "$n" = "$((last++))" ] || echo "$n" >/tmp/wrong; echo "$n" >|/tmp/count; done &`)
 	s.sees(t, `^\[1\] \d+`)
-	s.line(t, `bg=$!; perl -e '$| = 1; $n = 0; while (<STDIN>) { chomp; print "got $_ as number ", ++$n, "\n" }'`)
+	s.line(t, `bg=$!; perl -e '$| = 1; $n = 0; print "listens\n"; while (<STDIN>) { chomp; print "got $_ as number ", ++$n, "\n" }'`)
+	s.sees(t, `^listens$`)
 	s.line(t, `one`)
 	s.sees(t, `^got one as number 1`)
 	s.key(t, "C-z")
@@ -138,6 +140,7 @@ func TestSqliteKeepsATransaction(t *testing.T) {
 	l.needs(t, "sqlite3")
 	a := l.start(t, "sqlite3", "sqlite3", ":memory:")
 	s := a.attach(t)
+	s.sees(t, `^sqlite>$`)
 	s.line(t, "create table kept(n integer primary key, word text); insert into kept(word) values ('one'),('two');")
 	s.line(t, "create temp table passing as select n*100 as c from kept;")
 	s.line(t, "with recursive k(i) as (select 1 union all select i+1 from k where i < 20000) insert into passing select i from k;")
@@ -157,6 +160,9 @@ func TestBusyboxShGoesOn(t *testing.T) {
 	l := theLab(t)
 	l.needs(t, "busybox")
 	a := l.start(t, "busybox", "busybox", "sh")
+	s := a.attach(t)
+	s.sees(t, `\$$`)
+	s.close()
 	a.ask(t, `n=1; g() { echo "g:$1:$n"; }; trap 'echo caught' USR2; (while :; do sleep 0.05; echo x >>/tmp/beats; done) & child=$!; echo sta""rted`, `^started$`)
 	n := 1
 	a.tour(t, func(string) {
