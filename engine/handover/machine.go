@@ -444,7 +444,8 @@ func (r *receiver) build(peerName string) (time.Duration, error) {
 		}
 	}
 	if err != nil {
-		answer = &Answer{Problems: []Problem{{What: err.Error(), Side: r.m.Name}}}
+		// Of what was broken off, the cause is told.
+		answer = &Answer{Problems: []Problem{{What: reason(r.p.why(&ownError{err}, 0)), Side: r.m.Name}}}
 	}
 	answer.Host = r.m.Name
 	if err := r.p.send(&message{Kind: kindAnswer, Answer: answer}); err != nil {
