@@ -34,10 +34,18 @@ const (
 	CommandGo    = 'g' // a restored app is there: begin to reap
 )
 
-// pidfdGetfd duplicates a descriptor of another process.
+// pidfdGetfd duplicates a descriptor of another process. While a process of
+// several threads executes a program, the kernel may answer ESRCH though it
+// lives: the thread that had its pid is ending (kernel/pid.c, __pidfd_fget).
 func pidfdGetfd(pidfd, fd int) (int, error) {
-	for {
+	ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for tries := 0; ; tries++ {
 		n, err := unix.PidfdGetfd(pidfd, fd, 0)
+		if err == unix.ESRCH && tries < 1000 {
+			if ready, perr := unix.Poll(ended, 1); ready == 0 && perr == nil {
+				continue
+			}
+		}
 		if err != unix.EINTR {
 			return n, err
 		}
