@@ -66,6 +66,7 @@ func TestBashKeepsJobsTrapsAndAPipeline(t *testing.T) {
 		s.line(t, fmt.Sprintf("word%d", number))
 		s.sees(t, fmt.Sprintf(`^got word%d as number %d$`, number, number))
 		s.key(t, "C-z")
+		s.sees(t, fmt.Sprintf(`^got word%d .*\n(\^Z)?\s*\[2\]\+  Stopped .*\nready>$`, number))
 		s.line(t, "clear")
 		s.line(t, "jobs; echo do''ne")
 		s.sees(t, `^done$`)
