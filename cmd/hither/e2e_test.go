@@ -47,8 +47,21 @@ var shared struct {
 	err  error
 }
 
+// sources is the folder of this package.
+var sources string
+
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Apps start where they are started, and a checkout may lie in /tmp, which
+	// no host of a lab and no capsule shows.
+	var err error
+	if sources, err = os.Getwd(); err == nil {
+		err = os.Chdir("/")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	status := m.Run()
 	if l := shared.lab; l != nil {
 		if err := l.down(); err != nil {
@@ -129,6 +142,7 @@ var labs counter
 
 func goBuild(to, what string) error {
 	c := exec.Command("go", "build", "-buildvcs=false", "-o", to, what)
+	c.Dir = sources
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w\n%s", what, err, out)
