@@ -13,7 +13,7 @@ import (
 // program is a test program of ours, put into the home folder of host a.
 func (l *lab) program(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", "e2e", name))
+	text, err := os.ReadFile(filepath.Join(sources, "testdata", "e2e", name))
 	if err != nil {
 		t.Fatal(err)
 	}
