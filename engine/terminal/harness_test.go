@@ -107,6 +107,13 @@ func open(t *testing.T, size Winsize) *window {
 	return w
 }
 
+// received is what the window has been sent so far.
+func (w *window) received() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.raw.String()
+}
+
 // attach runs a client in a new window.
 func (a *app) attach(size Winsize, fresh bool) *window {
 	a.t.Helper()
@@ -213,7 +220,7 @@ func (w *window) until(what string, ok func(text string) bool) {
 		select {
 		case <-w.changed:
 		case <-timeout:
-			w.t.Fatalf("waited in vain for %s; the window shows:\n%s\nraw: %q", what, w.text(), w.raw.String()[max(0, w.raw.Len()-2000):])
+			w.t.Fatalf("waited in vain for %s; the window shows:\n%s\nraw: %q", what, w.text(), tail(w.received(), 2000))
 		}
 	}
 }
@@ -260,3 +267,5 @@ func (w *window) like(term *Terminal) {
 		return true
 	})
 }
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }

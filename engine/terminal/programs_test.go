@@ -13,8 +13,8 @@ func TestFreshOutputAndStatus(t *testing.T) {
 	a := start(t, small, "sh", "-c", `printf 'hello\nworld\n'; exit 7`)
 	w := a.attach(small, true)
 	w.ends(Outcome{Kind: Exited, Status: 7})
-	w.shows("hello")
-	if got := w.raw.String(); got != "hello\r\nworld\r\n" {
+	w.shows("world")
+	if got := w.received(); got != "hello\r\nworld\r\n" {
 		t.Errorf("a program that only prints made the window get %q", got)
 	}
 	// Whoever comes late still learns it.
