@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
 )
 
 // stop ends the capsule: first kindly, then with pid 1, which takes all along.
@@ -53,10 +55,12 @@ func (k *keeper) stop(grace time.Duration) error {
 // processes are the processes of the capsule of a pid 1: pid inside -> on the
 // host. It follows the tree, of which pid 1 is the root.
 func processes(init int) (map[int]int, error) {
+	pids, err := kernel.Descendants(init)
+	if err != nil {
+		return nil, err
+	}
 	found := map[int]int{}
-	for todo := []int{init}; len(todo) > 0; {
-		pid := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	for _, pid := range append([]int{init}, pids...) {
 		inside, err := insidePid(init, pid)
 		if err != nil {
 			if pid == init {
@@ -65,22 +69,6 @@ func processes(init int) (map[int]int, error) {
 			continue // it has ended
 		}
 		found[inside] = pid
-		dir := "/proc/" + strconv.Itoa(pid) + "/task"
-		threads, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, t := range threads {
-			b, err := os.ReadFile(dir + "/" + t.Name() + "/children")
-			if err != nil {
-				continue
-			}
-			for _, f := range strings.Fields(string(b)) {
-				if child, err := strconv.Atoi(f); err == nil {
-					todo = append(todo, child)
-				}
-			}
-		}
 	}
 	return found, nil
 }

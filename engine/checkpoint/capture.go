@@ -16,14 +16,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"hither/engine/handle"
 	"hither/engine/image"
+	"hither/engine/kernel"
 	"hither/engine/memory"
 	"hither/engine/tracee"
 )
@@ -61,7 +60,11 @@ func Freeze(t *tracee.Tracer, initPid int) (*Frozen, error) {
 		Deleted: map[uint32]string{}, restarts: map[*tracee.Thread]image.Restart{},
 		views: map[uint32][]view{}, stats: map[string]fileStat{},
 	}
-	f.sleeps = sleeps(descendants(initPid))
+	pids, err := kernel.Descendants(initPid)
+	if err != nil {
+		return nil, fmt.Errorf("stopping the app: %w", err)
+	}
+	f.sleeps = sleeps(pids)
 	f.since = monotonic()
 	procs, err := t.FreezeTree(initPid)
 	if err != nil {
@@ -85,30 +88,6 @@ func (f *Frozen) slept(th *tracee.Thread) time.Duration {
 		return 0
 	}
 	return max(0, f.since-s.since)
-}
-
-// descendants lists the host pids below pid 1, parents first.
-func descendants(initPid int) []int {
-	var out []int
-	for queue := []int{initPid}; len(queue) > 0; queue = queue[1:] {
-		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", queue[0]))
-		if err != nil {
-			continue
-		}
-		for _, task := range tasks {
-			data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", queue[0], task.Name()))
-			if err != nil {
-				continue
-			}
-			for _, text := range strings.Fields(string(data)) {
-				if pid, err := strconv.Atoi(text); err == nil {
-					out = append(out, pid)
-					queue = append(queue, pid)
-				}
-			}
-		}
-	}
-	return out
 }
 
 // Identity names the capsule in its image.
@@ -182,41 +161,18 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 	return app, nil
 }
 
-// clocks reads the capsule's clocks: those of this host plus the offsets of
-// its time namespace (time_namespaces(7)).
+// clocks are the capsule's clocks at the freeze.
 func (f *Frozen) clocks() (image.Clocks, error) {
-	offsets, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", f.Init))
+	mono, err := kernel.ClockOffset(f.Init, unix.CLOCK_MONOTONIC)
 	if err != nil {
-		return image.Clocks{}, fmt.Errorf("reading the capsule's clocks: %w", err)
+		return image.Clocks{}, err
 	}
-	var mono, boot int64
-	for line := range strings.Lines(string(offsets)) {
-		fields := strings.Fields(line)
-		if len(fields) != 3 {
-			continue
-		}
-		sec, e1 := strconv.ParseInt(fields[1], 10, 64)
-		nsec, e2 := strconv.ParseInt(fields[2], 10, 64)
-		if err := errors.Join(e1, e2); err != nil {
-			return image.Clocks{}, fmt.Errorf("reading the capsule's clocks: %w", err)
-		}
-		switch fields[0] {
-		case "monotonic":
-			mono = sec*1e9 + nsec
-		case "boottime":
-			boot = sec*1e9 + nsec
-		}
-	}
-	now := func(clock int32) int64 {
-		var ts unix.Timespec
-		_ = unix.ClockGettime(clock, &ts)
-		return ts.Nano()
-	}
+	boot, err := kernel.ClockOf(f.Init, unix.CLOCK_BOOTTIME)
 	return image.Clocks{
 		Monotonic: int64(f.since) + mono,
-		Boottime:  now(unix.CLOCK_BOOTTIME) + boot,
-		Realtime:  now(unix.CLOCK_REALTIME),
-	}, nil
+		Boottime:  boot,
+		Realtime:  kernel.Clock(unix.CLOCK_REALTIME),
+	}, err
 }
 
 // Close lets go of the descriptors that Capture took.
@@ -268,27 +224,17 @@ func resume(th *tracee.Thread, r image.Restart) error {
 }
 
 // diag returns a socket that tells of the sockets of the capsule's network
-// namespace (sock_diag(7)). Only someone inside can open one: a process of the
-// app does, and has it for no longer than it takes to duplicate it.
+// namespace. Only someone inside can open one: a process of the app does, and
+// has it for no longer than it takes to duplicate it.
 func (f *Frozen) diag() (int, error) {
 	for _, p := range f.Procs {
 		if p.Zombie {
 			continue
 		}
-		fd := -1
-		err := p.Prepare(0)
-		if err == nil {
-			var inside uint64
-			if inside, err = p.Leader().Syscall(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG); err == nil {
-				fd, err = p.GetFD(int(inside))
-				_, cerr := p.Leader().Syscall(unix.SYS_CLOSE, inside)
-				err = errors.Join(err, cerr)
-			}
+		if err := p.Prepare(0); err != nil {
+			return -1, fmt.Errorf("preparing to ask the app: %w", err)
 		}
-		if err != nil {
-			return -1, fmt.Errorf("looking at the sockets of the capsule: %w", err)
-		}
-		return fd, nil
+		return handle.OpenDiag(p.Leader())
 	}
 	return -1, errors.New("all processes of the app have ended")
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
 )
 
 // A relative time-out (nanosleep, poll, epoll_wait ...) is counted by the
@@ -137,8 +139,4 @@ func processorClock(cpu int) (time.Duration, bool) {
 	return a.skew, a.ok
 }
 
-func monotonic() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return time.Duration(ts.Nano())
-}
+func monotonic() time.Duration { return time.Duration(kernel.Clock(unix.CLOCK_MONOTONIC)) }

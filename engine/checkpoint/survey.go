@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"hither/engine/handle"
+	"hither/engine/kernel"
 )
 
 // Problem is one reason why an app cannot move, with what a person can do.
@@ -32,7 +33,11 @@ func survey(initPid int) ([]Problem, error) {
 	var problems []Problem
 	var procs []handle.Proc
 	spaces, stats := namespaces(initPid), map[string]fileStat{}
-	for _, pid := range descendants(initPid) {
+	pids, err := kernel.Descendants(initPid)
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range pids {
 		st, err := readStatus(fmt.Sprintf("/proc/%d", pid))
 		if err != nil {
 			continue // it ended meanwhile

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
 )
 
 // A timerfd: clock, interval, and expiry as a point of time on the capsule's
@@ -67,7 +69,7 @@ func captureTimerfd(c *capturer, d *desc) (record, error) {
 		r.On = unix.CLOCK_MONOTONIC
 	}
 	if n := left.Value.Nano(); n > 0 {
-		at, err := now(c.in.InitPid, r.On)
+		at, err := kernel.ClockOf(c.in.InitPid, r.On)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +97,7 @@ func rebindTimerfd(b *binder, e *entry) error {
 	if r.Expiry != 0 {
 		flags, value := unix.TFD_TIMER_ABSTIME|r.Flags&unix.TFD_TIMER_CANCEL_ON_SET, r.Expiry
 		if r.On != r.Clock {
-			at, err := now(b.env.Pid, r.On)
+			at, err := kernel.ClockOf(b.env.Pid, r.On)
 			if err != nil {
 				return err
 			}

@@ -4,7 +4,7 @@
 //
 // In a nutshell: every function here is one system call (or one ioctl) with its
 // arguments made safe and its errno returned; nothing is remembered between
-// calls. The ptrace calls must be made on the thread that traces (package
+// calls. proc.go has what /proc alone tells and several packages ask. The ptrace calls must be made on the thread that traces (package
 // tracee sees to that); all else may be called from anywhere. Probe tries
 // abilities out, in a child where that is needed, and never asks for a version.
 //

@@ -19,6 +19,7 @@ import (
 	"hither/engine/handle"
 	"hither/engine/handover"
 	"hither/engine/image"
+	"hither/engine/kernel"
 	"hither/engine/memory"
 	"hither/engine/restore"
 	"hither/engine/tracee"
@@ -75,7 +76,7 @@ func (d *Destination) start(ctx context.Context) error {
 	spec.Clocks = capsule.ClockOffsets{}
 	if d.rec.Clocks.Monotonic != 0 {
 		spec.Clocks.Monotonic = d.rec.Clocks.Monotonic - d.came
-		spec.Clocks.Boottime = d.rec.Clocks.Boottime - boottime() + (monotonic() - d.came)
+		spec.Clocks.Boottime = d.rec.Clocks.Boottime - kernel.Clock(unix.CLOCK_BOOTTIME) + (monotonic() - d.came)
 	}
 	spec.Mounts = mounts(d.mounts)
 	if !d.incoming.AtHome() {

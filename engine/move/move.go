@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/zeebo/xxh3"
@@ -30,6 +29,7 @@ import (
 	"hither/engine/capsule"
 	"hither/engine/files"
 	"hither/engine/image"
+	"hither/engine/kernel"
 )
 
 // Env is what this host brings to all its moves.
@@ -153,36 +153,4 @@ func atEnd(r *bufio.Reader) error {
 	return nil
 }
 
-func monotonic() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return ts.Nano()
-}
-
-func boottime() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
-	return ts.Nano()
-}
-
-// clockOffsets reads the offsets of a process's time namespace, in ns.
-func clockOffsets(pid int) (mono, boot int64, err error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
-	if err != nil {
-		return 0, 0, fmt.Errorf("reading the capsule's clocks: %w", err)
-	}
-	for line := range strings.Lines(string(data)) {
-		var name string
-		var sec, nsec int64
-		if n, _ := fmt.Sscan(line, &name, &sec, &nsec); n != 3 {
-			continue
-		}
-		switch name {
-		case "monotonic":
-			mono = sec*1e9 + nsec
-		case "boottime":
-			boot = sec*1e9 + nsec
-		}
-	}
-	return mono, boot, nil
-}
+func monotonic() int64 { return kernel.Clock(unix.CLOCK_MONOTONIC) }

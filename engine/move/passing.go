@@ -47,11 +47,18 @@ func refusalOf(err error, host string) error {
 	case errors.As(err, &one):
 		return &handover.Refusal{Problems: []handover.Problem{{What: err.Error(), Cure: one.Cure, Side: host}}}
 	case errors.As(err, &many):
-		refusal := &handover.Refusal{}
-		for _, p := range many {
-			refusal.Problems = append(refusal.Problems, handover.Problem{What: p.String(), Cure: p.Cure, Side: host})
-		}
-		return refusal
+		return refusal(many, host)
 	}
 	return err
+}
+
+// refusal tells a person what stands in the way on a host, cures beside.
+func refusal(problems []handle.Problem, host string) *handover.Refusal {
+	r := &handover.Refusal{}
+	for _, p := range problems {
+		cure := p.Cure
+		p.Cure = ""
+		r.Problems = append(r.Problems, handover.Problem{What: p.String(), Cure: cure, Side: host})
+	}
+	return r
 }

@@ -17,6 +17,7 @@ import (
 	"hither/engine/files"
 	"hither/engine/handover"
 	"hither/engine/image"
+	"hither/engine/kernel"
 	"hither/engine/memory"
 	"hither/engine/tracee"
 )
@@ -71,13 +72,7 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 		return nil, fmt.Errorf("looking at %s: %w", spec.Name, err)
 	}
 	if len(problems) > 0 {
-		refusal := &handover.Refusal{}
-		for _, p := range problems {
-			cure := p.Cure
-			p.Cure = "" // told beside
-			refusal.Problems = append(refusal.Problems, handover.Problem{What: p.String(), Cure: cure, Side: s.env.Self.Name})
-		}
-		return nil, refusal
+		return nil, refusal(problems, s.env.Self.Name)
 	}
 	machine, err := checkpoint.ThisMachine()
 	if err != nil {
@@ -113,13 +108,14 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 	offer.Limits[unix.RLIMIT_NOFILE].Cur = max(offer.Limits[unix.RLIMIT_NOFILE].Cur, uint64(descriptorsOpen(pids)))
 	offer.Threads, offer.Memory = sizes(pids)
 	rec := record{Spec: spec, Main: s.state.Main, Status: s.state.Status, UID: unix.Getuid(), GID: unix.Getgid(), TTY: spec.TTY}
-	mono, boot, err := clockOffsets(s.cap.InitPid())
-	if err != nil {
-		return nil, err
-	}
 	// Last: the older this reading is when it arrives, the more the app's
 	// clock lags.
-	rec.Clocks = image.Clocks{Monotonic: monotonic() + mono, Boottime: boottime() + boot}
+	if rec.Clocks.Boottime, err = kernel.ClockOf(s.cap.InitPid(), unix.CLOCK_BOOTTIME); err != nil {
+		return nil, err
+	}
+	if rec.Clocks.Monotonic, err = kernel.ClockOf(s.cap.InitPid(), unix.CLOCK_MONOTONIC); err != nil {
+		return nil, err
+	}
 	if offer.Capsule, err = rec.encode(); err != nil {
 		return nil, fmt.Errorf("describing the capsule: %w", err)
 	}
@@ -242,11 +238,11 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 // sendChanged sends what changed of the files while they travelled.
 func (s *Source) sendChanged(ctx context.Context, w io.Writer) error {
 	// Arguments name the same files as before, or they are held by now.
-	held, args, err := lookImage(s.app, s.args)
+	held, err := lookImage(s.app)
 	if err != nil {
 		return err
 	}
-	survey, err := s.survey(held, args)
+	survey, err := s.survey(held, s.args)
 	if err != nil {
 		return err
 	}

@@ -58,10 +58,10 @@ func look(pids map[int]int, root string) (held []files.Held, args []files.Args) 
 
 // lookImage gathers the same from the image of a frozen app, for which every
 // look into /proc would add to the time it stands still.
-func lookImage(app *image.App, before []files.Args) ([]files.Held, []files.Args, error) {
+func lookImage(app *image.App) ([]files.Held, error) {
 	writing, err := handle.Writing(app)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	mapped, shared := map[uint32]bool{}, map[uint32]bool{}
 	cwds := map[string]bool{}
@@ -91,7 +91,7 @@ func lookImage(app *image.App, before []files.Args) ([]files.Held, []files.Args,
 	for cwd := range cwds {
 		held = append(held, files.Held{Path: cwd})
 	}
-	return held, before, nil
+	return held, nil
 }
 
 // systemPath says whether a path leads to what every capsule has of its own.

@@ -16,7 +16,6 @@ package restore
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +41,7 @@ type Builder struct {
 	bare     []span      // pid 1's mappings without the train
 	own      []span      // and with it: every new process inherits them
 	affinity unix.CPUSet // pid 1's
+	clock    int64       // what the capsule adds to CLOCK_MONOTONIC, ns
 	train    uint64
 	park     uint64
 	foreign  bool   // the app comes from a kernel with another vdso
@@ -71,6 +71,9 @@ func Take(t *tracee.Tracer, initPid int) (*Builder, error) {
 		return nil, fmt.Errorf("taking hold of the capsule: %w", err)
 	}
 	if err := b.pin(); err != nil {
+		return nil, err
+	}
+	if b.clock, err = kernel.ClockOffset(initPid, unix.CLOCK_MONOTONIC); err != nil {
 		return nil, err
 	}
 	if b.bare, err = readSpans(initPid); err != nil {
@@ -252,7 +255,7 @@ func (b *Builder) Finish() error {
 	// Zombies die while their parents still hold all signals back.
 	for i := range b.app.Processes {
 		if p := &b.app.Processes[i]; p.Zombie {
-			if err := b.die(b.procs[p.Pid], p); err != nil {
+			if err := b.procs[p.Pid].Die(p.ExitStatus); err != nil {
 				return fmt.Errorf("process %d: %w", p.Pid, err)
 			}
 			delete(b.procs, p.Pid)
@@ -268,11 +271,6 @@ func (b *Builder) Finish() error {
 		}
 	}
 	return b.finishInit()
-}
-
-// die ends a zombie the way it ended.
-func (b *Builder) die(p *tracee.Process, proc *image.Process) error {
-	return p.Die(proc.ExitStatus)
 }
 
 // finishInit leaves pid 1 with nothing but what it had, and the portals.
@@ -300,38 +298,12 @@ func (b *Builder) finishInit() error {
 }
 
 // elapsed is how long the app has not run, by its own clock.
-func (b *Builder) elapsed() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	offset, err := monotonicOffset(b.init.Pid)
-	if err != nil {
-		return 0
-	}
-	return max(0, time.Duration(ts.Nano())+offset-time.Duration(b.app.Clocks.Monotonic))
-}
+func (b *Builder) elapsed() time.Duration { return max(0, -b.ClockBehind()) }
 
 // ClockBehind is by how much the capsule's clock has yet to reach the moment
 // of the freeze.
 func (b *Builder) ClockBehind() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	offset, err := monotonicOffset(b.init.Pid)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(b.app.Clocks.Monotonic) - time.Duration(ts.Nano()) - offset
-}
-
-func monotonicOffset(pid int) (time.Duration, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
-	if err != nil {
-		return 0, err
-	}
-	var sec, nsec int64
-	if _, err := fmt.Sscanf(string(data), "monotonic %d %d", &sec, &nsec); err != nil {
-		return 0, err
-	}
-	return time.Duration(sec*1e9 + nsec), nil
+	return time.Duration(b.app.Clocks.Monotonic - kernel.Clock(unix.CLOCK_MONOTONIC) - b.clock)
 }
 
 // Resume lets the app run. From the moment it is called the app is here.

@@ -86,19 +86,12 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 		}
 	}
 	if proc.Stopped {
-		if err := unix.Kill(p.Pid, syscall.Signal(stopSignal(proc))); err != nil {
+		// By SIGSTOP, whichever it was: the others may be caught or ignored.
+		if err := unix.Kill(p.Pid, unix.SIGSTOP); err != nil {
 			return fmt.Errorf("stopping it as job control had: %w", err)
 		}
 	}
 	return nil
-}
-
-func stopSignal(proc *image.Process) int {
-	switch proc.StopSignal {
-	case int(unix.SIGTSTP), int(unix.SIGTTIN), int(unix.SIGTTOU):
-		return int(unix.SIGSTOP) // the others may be caught or ignored
-	}
-	return int(unix.SIGSTOP)
 }
 
 // pieces maps the page for calls that must be resumed, if there are any, and

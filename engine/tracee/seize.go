@@ -31,7 +31,7 @@ func (t *Tracer) Seize(pid int) (*Process, error) {
 // FreezeTree attaches to and stops all descendants of init, but not init
 // itself: parents come before their children.
 func (t *Tracer) FreezeTree(init int) ([]*Process, error) {
-	return t.freeze(func() ([]int, error) { return descendants(init) })
+	return t.freeze(func() ([]int, error) { return kernel.Descendants(init) })
 }
 
 // freezeAttempts is for parents in vfork, which cannot be stopped before their
@@ -233,33 +233,6 @@ func whereabouts(th *Thread) string {
 		return "the kernel"
 	}
 	return string(wchan)
-}
-
-// descendants lists all living descendants and zombies of a process, parents first.
-func descendants(pid int) ([]int, error) {
-	var all []int
-	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
-		tids, err := numbers(fmt.Sprintf("/proc/%d/task", queue[0]))
-		if err != nil {
-			if queue[0] == pid {
-				return nil, fmt.Errorf("listing the threads of process %d: %w", pid, err)
-			}
-			continue
-		}
-		for _, tid := range tids {
-			raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", queue[0], tid))
-			if err != nil {
-				continue
-			}
-			for _, word := range strings.Fields(string(raw)) {
-				if child, err := strconv.Atoi(word); err == nil && !slices.Contains(all, child) {
-					all = append(all, child)
-					queue = append(queue, child)
-				}
-			}
-		}
-	}
-	return all, nil
 }
 
 // numbers lists the names of a directory of /proc that are numbers.

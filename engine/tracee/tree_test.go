@@ -487,7 +487,7 @@ time.sleep(60)
 	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
 	tr := newTracer(t)
 	inVfork := func() bool {
-		all, _ := descendants(v.Process.Pid)
+		all, _ := kernel.Descendants(v.Process.Pid)
 		return len(all) >= 2 && state(t, all[0]) == 'D'
 	}
 	release := func() {

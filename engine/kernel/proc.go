@@ -1,0 +1,94 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ClockOffset is what a process's children add to CLOCK_MONOTONIC or
+// CLOCK_BOOTTIME, less what this process adds, in ns: time_namespaces(7).
+func ClockOffset(pid, clock int) (int64, error) {
+	theirs, err := timensOffset(fmt.Sprintf("/proc/%d/timens_offsets", pid), clock)
+	if err != nil {
+		return 0, err
+	}
+	ours, err := timensOffset("/proc/self/timens_offsets", clock)
+	return theirs - ours, err
+}
+
+func timensOffset(path string, clock int) (int64, error) {
+	text, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return 0, nil // a kernel without time namespaces
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading the offset of a clock: %w", err)
+	}
+	name := "monotonic"
+	if clock == unix.CLOCK_BOOTTIME {
+		name = "boottime"
+	}
+	for line := range strings.Lines(string(text)) {
+		var got string
+		var sec, nsec int64
+		if n, _ := fmt.Sscan(line, &got, &sec, &nsec); n == 3 && (got == name || got == strconv.Itoa(clock)) {
+			return sec*1e9 + nsec, nil
+		}
+	}
+	return 0, fmt.Errorf("reading the offset of a clock: %s names no %s", path, name)
+}
+
+// Clock is a clock of this host that every kernel has, in ns: clock_gettime(2).
+func Clock(clock int) int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(int32(clock), &ts)
+	return ts.Nano()
+}
+
+// ClockOf is a clock as the children of a process see it, in ns.
+func ClockOf(pid, clock int) (int64, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(clock), &ts); err != nil {
+		return 0, fmt.Errorf("reading clock %d: %w", clock, err)
+	}
+	if clock != unix.CLOCK_MONOTONIC && clock != unix.CLOCK_BOOTTIME {
+		return ts.Nano(), nil
+	}
+	offset, err := ClockOffset(pid, clock)
+	return ts.Nano() + offset, err
+}
+
+// Descendants lists the living descendants and zombies of a process, parents
+// first, by /proc/PID/task/TID/children (proc_tid_children(5)).
+func Descendants(pid int) ([]int, error) {
+	var all []int
+	seen := map[int]bool{}
+	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
+		dir := fmt.Sprintf("/proc/%d/task", queue[0])
+		tids, err := os.ReadDir(dir)
+		if err != nil {
+			if queue[0] == pid {
+				return nil, fmt.Errorf("listing the threads of process %d: %w", pid, err)
+			}
+			continue // it has ended
+		}
+		for _, tid := range tids {
+			raw, err := os.ReadFile(dir + "/" + tid.Name() + "/children")
+			if err != nil {
+				continue
+			}
+			for _, word := range strings.Fields(string(raw)) {
+				if child, err := strconv.Atoi(word); err == nil && !seen[child] {
+					seen[child] = true
+					all = append(all, child)
+					queue = append(queue, child)
+				}
+			}
+		}
+	}
+	return all, nil
+}
