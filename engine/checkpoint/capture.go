@@ -110,12 +110,12 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 	}
 	f.inodes = handle.NewInodes()
 	procs := make([]handle.Proc, 0, len(f.Procs))
-	for _, p := range f.Procs {
-		st, err := readStatus(fmt.Sprintf("/proc/%d", p.Pid))
-		if err != nil {
-			return nil, err
-		}
-		procs = append(procs, handle.Proc{Pid: p.Pid, Inner: st.inner(), Zombie: p.Zombie})
+	looks, err := f.look()
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range f.Procs {
+		procs = append(procs, handle.Proc{Pid: p.Pid, Inner: looks[i].status.inner(), Zombie: p.Zombie})
 	}
 	diag, err := f.diag()
 	if err != nil {
@@ -127,7 +127,7 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 		return nil, fmt.Errorf("capturing what the app has open: %w", err)
 	}
 	for i, p := range f.Procs {
-		proc, err := f.process(p)
+		proc, err := f.process(p, looks[i])
 		if err != nil {
 			return nil, fmt.Errorf("capturing process %d: %w", procs[i].Inner, err)
 		}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -27,73 +26,41 @@ const (
 )
 
 // process records one stopped process, except its descriptors.
-func (f *Frozen) process(p *tracee.Process) (*image.Process, error) {
-	host := fmt.Sprintf("/proc/%d", p.Pid)
-	st, err := readStatus(host)
-	if err != nil {
-		return nil, err
-	}
-	out := &image.Process{Pid: st.inner()}
-	inside, err := readStat(fmt.Sprintf("%s/proc/%d", f.root, out.Pid))
-	if err != nil {
-		return nil, err
-	}
-	out.Parent, out.Group, out.Session = inside.Parent, inside.Group, inside.Session
-	out.ExitSignal, out.Comm = inside.ExitSignal, inside.Comm
-	out.Creds = st.creds()
+func (f *Frozen) process(p *tracee.Process, s *seen) (*image.Process, error) {
+	out := &image.Process{Pid: s.status.inner()}
+	out.Parent, out.Group, out.Session = s.stat.Parent, s.stat.Group, s.stat.Session
+	out.ExitSignal, out.Comm = s.stat.ExitSignal, s.stat.Comm
+	out.Creds = s.status.creds()
 	if p.Zombie {
-		out.Zombie, out.ExitStatus = true, inside.ExitCode
+		out.Zombie, out.ExitStatus = true, s.stat.ExitCode
 		return out, nil
 	}
-	out.Layout = inside.Layout
-	if inside.TTY>>8 == deviceTTYMajor && out.Session == out.Pid {
+	out.Layout = s.stat.Layout
+	out.Layout.Auxv = s.auxv
+	if tty := s.stat.TTY; tty>>8 == deviceTTYMajor && out.Session == out.Pid {
 		// Minor numbers above 255 stand in the high bits (kdev_t.h).
-		out.Terminal = (inside.TTY&0xff | inside.TTY>>12&^0xff) + 1
-		out.Foreground = max(0, inside.Foreground)
+		out.Terminal = (tty&0xff | tty>>12&^0xff) + 1
+		out.Foreground = max(0, s.stat.Foreground)
 	}
-	out.Umask = uint32(st.number("Umask", 8))
-	out.NoNewPrivs = st.number("NoNewPrivs", 10) == 1
+	out.Umask = uint32(s.status.number("Umask", 8))
+	out.NoNewPrivs = s.status.number("NoNewPrivs", 10) == 1
 	out.Stopped, out.StopSignal = p.StopSignal != 0, p.StopSignal
-	if out.OOMScoreAdj, err = readInt(host + "/oom_score_adj"); err != nil {
-		return nil, err
-	}
-	if persona, err := os.ReadFile(host + "/personality"); err == nil {
-		v, _ := strconv.ParseUint(strings.TrimSpace(string(persona)), 16, 32)
-		out.Personality = uint32(v)
-	}
-	if out.Layout.Auxv, err = os.ReadFile(host + "/auxv"); err != nil {
-		return nil, fmt.Errorf("reading the auxiliary vector: %w", err)
-	}
-	if out.Cwd, err = f.insidePath(host + "/cwd"); err != nil {
-		return nil, err
-	}
-	if out.Root, err = f.insidePath(host + "/root"); err != nil {
-		return nil, err
-	}
-	for r := 0; r < 16; r++ {
-		var lim unix.Rlimit
-		if err := unix.Prlimit(p.Pid, r, nil, &lim); err != nil {
-			return nil, fmt.Errorf("reading limit %d: %w", r, err)
-		}
-		out.Rlimits = append(out.Rlimits, image.Rlimit{Cur: lim.Cur, Max: lim.Max})
-	}
-	if err := unusual(p); err != nil {
-		return nil, err
-	}
+	out.OOMScoreAdj, out.Personality = s.oom, s.persona
+	out.Cwd, out.Root, out.Rlimits = s.cwd, s.root, s.limits
 	if err := f.executable(p, out); err != nil {
 		return nil, err
 	}
-	if err := f.addressSpace(p, out); err != nil {
+	if err := f.addressSpace(p, s, out); err != nil {
 		return nil, err
 	}
 	if err := p.Prepare(0); err != nil {
 		return nil, fmt.Errorf("preparing to ask the process: %w", err)
 	}
-	if err := f.ask(p, out); err != nil {
+	if err := f.ask(p, s, out); err != nil {
 		return nil, err
 	}
-	for _, th := range p.Threads {
-		t, err := f.thread(p, th, out)
+	for i, th := range p.Threads {
+		t, err := f.thread(p, th, &s.threads[i], out)
 		if err != nil {
 			return nil, fmt.Errorf("thread %d: %w", th.Tid, err)
 		}
@@ -185,7 +152,7 @@ func (f *Frozen) executable(p *tracee.Process, out *image.Process) error {
 }
 
 // ask has the process itself answer what nobody else can.
-func (f *Frozen) ask(p *tracee.Process, out *image.Process) error {
+func (f *Frozen) ask(p *tracee.Process, s *seen, out *image.Process) error {
 	leader := p.Threads[0]
 	data, addr := p.Scratch()
 	var calls []tracee.Call
@@ -235,21 +202,15 @@ func (f *Frozen) ask(p *tracee.Process, out *image.Process) error {
 	if err != nil {
 		return fmt.Errorf("reading the queued signals: %w", err)
 	}
-	for _, s := range pending {
-		out.Pending = append(out.Pending, image.SigInfo(s))
+	for _, info := range pending {
+		out.Pending = append(out.Pending, image.SigInfo(info))
 	}
-	return f.posixTimers(p, out)
+	return posixTimers(p, s.timers, out)
 }
 
-// posixTimers reads /proc/PID/timers (proc_pid_timers(5)) and asks each.
-func (f *Frozen) posixTimers(p *tracee.Process, out *image.Process) error {
-	text, err := os.ReadFile(fmt.Sprintf("%s/proc/%d/timers", f.root, out.Pid))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // a kernel without POSIX timers in /proc
-	}
-	if err != nil {
-		return fmt.Errorf("reading the timers: %w", err)
-	}
+// posixTimers asks for each timer that /proc/PID/timers tells of (proc_pid_timers(5)).
+func posixTimers(p *tracee.Process, text []byte, out *image.Process) error {
+	var err error
 	if out.PosixTimers, err = parseTimers(text); err != nil || len(out.PosixTimers) == 0 {
 		return err
 	}

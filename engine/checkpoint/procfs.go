@@ -74,25 +74,35 @@ func parseStat(data []byte) (stat, error) {
 	return s, bad
 }
 
-// status is /proc/PID/status, by name.
-type status map[string]string
+// status is the text of /proc/PID/status.
+type status []byte
 
 func readStatus(proc string) (status, error) {
 	data, err := os.ReadFile(filepath.Join(proc, "status"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the state of the process: %w", err)
 	}
-	s := make(status, 64)
-	for line := range strings.Lines(string(data)) {
-		if name, value, ok := strings.Cut(line, ":"); ok {
-			s[name] = strings.TrimSpace(value)
+	return data, nil
+}
+
+// text is the value of a line, "" if there is none of this name.
+func (s status) text(name string) string {
+	for rest := []byte(s); len(rest) > 0; {
+		line := rest
+		if end := bytes.IndexByte(rest, '\n'); end >= 0 {
+			line, rest = rest[:end], rest[end+1:]
+		} else {
+			rest = nil
+		}
+		if len(line) > len(name) && line[len(name)] == ':' && string(line[:len(name)]) == name {
+			return strings.TrimSpace(string(line[len(name)+1:]))
 		}
 	}
-	return s, nil
+	return ""
 }
 
 func (s status) numbers(name string, base int) []uint64 {
-	fields := strings.Fields(s[name])
+	fields := strings.Fields(s.text(name))
 	out := make([]uint64, 0, len(fields))
 	for _, f := range fields {
 		v, err := strconv.ParseUint(f, base, 64)

@@ -19,22 +19,10 @@ import (
 const DeletedFile = uint32(1) << 31
 
 // addressSpace records the mappings of a process and notes where its pages are.
-func (f *Frozen) addressSpace(p *tracee.Process, out *image.Process) error {
-	mappings, err := readMappings(p.Pid)
-	if err != nil {
-		return err
-	}
+func (f *Frozen) addressSpace(p *tracee.Process, s *seen, out *image.Process) error {
 	x := mapper{root: f.root, inodes: f.inodes, stats: f.stats}
-	scan, err := memory.OpenScanner(p.Pid)
-	if err != nil {
-		return err
-	}
-	defer scan.Close()
 	var ranges []memory.Range
-	for _, m := range mappings {
-		if at := p.Train(); at != 0 && m.Start >= at && m.End <= at+tracee.TrainSize {
-			continue // ours, for the questions that come
-		}
+	for _, m := range s.mappings {
 		v, whole, err := x.vma(m)
 		if err != nil {
 			return err
@@ -53,19 +41,11 @@ func (f *Frozen) addressSpace(p *tracee.Process, out *image.Process) error {
 			}
 		case v.Flags&image.VMADroppable != 0: // may be dropped at any time
 		default:
-			own, err := scan.Ranges(v.Start, v.End)
-			if err != nil {
-				return err
-			}
-			for _, r := range own {
+			for _, r := range memory.Within(s.own, v.Start, v.End) {
 				r.KeepZeros = v.Backing != image.BackAnon
 				ranges = append(ranges, r)
 			}
-			guards, err := scan.Guards(v.Start, v.End)
-			if err != nil {
-				return err
-			}
-			for _, g := range guards {
+			for _, g := range memory.Within(s.guards, v.Start, v.End) {
 				v.Guards = append(v.Guards, [2]uint64{g.Start, g.End})
 			}
 		}

@@ -43,13 +43,13 @@ func survey(initPid int) ([]Problem, error) {
 			continue // it ended meanwhile
 		}
 		inner := st.inner()
-		zombie := strings.HasPrefix(st["State"], "Z")
+		zombie := strings.HasPrefix(st.text("State"), "Z")
 		procs = append(procs, handle.Proc{Pid: pid, Inner: inner, Zombie: zombie})
 		if zombie {
 			continue
 		}
 		found := func(what, cure string) {
-			problems = append(problems, Problem{Pid: inner, Comm: st["Name"], FD: -1, What: what, Cure: cure})
+			problems = append(problems, Problem{Pid: inner, Comm: st.text("Name"), FD: -1, What: what, Cure: cure})
 		}
 		if st.number("Seccomp", 10) != 0 {
 			found("it runs under a seccomp filter", "start it without its sandbox, if it has a switch for that")

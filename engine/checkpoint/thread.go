@@ -1,34 +1,25 @@
 package checkpoint
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"hither/engine/image"
-	"hither/engine/kernel"
 	"hither/engine/tracee"
 )
 
 // thread records one stopped thread.
-func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, proc *image.Process) (*image.Thread, error) {
-	st, err := readStatus(fmt.Sprintf("/proc/%d/task/%d", p.Pid, th.Tid))
-	if err != nil {
-		return nil, err
+func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, look *seenThread, proc *image.Process) (*image.Thread, error) {
+	t := &image.Thread{
+		Tid: look.status.inner(), Comm: look.comm, RobustHead: look.robustHead, RobustLen: look.robustLen,
+		Nice: look.nice, Policy: look.policy, Priority: look.priority, Affinity: look.affinity,
 	}
-	t := &image.Thread{Tid: st.inner()}
-	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/comm", p.Pid, th.Tid))
-	if err != nil {
-		return nil, fmt.Errorf("reading its name: %w", err)
-	}
-	t.Comm = strings.TrimSuffix(string(comm), "\n")
-	if creds := st.creds(); !sameCreds(creds, proc.Creds) {
+	var err error
+	if creds := look.status.creds(); !sameCreds(creds, proc.Creds) {
 		creds.SecureBits = proc.Creds.SecureBits
 		t.Creds = &creds
 	}
@@ -44,24 +35,8 @@ func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, proc *image.Proces
 	for _, s := range pending {
 		t.Pending = append(t.Pending, image.SigInfo(s))
 	}
-	if t.RobustHead, t.RobustLen, err = kernel.RobustList(th.Tid); err != nil {
-		return nil, fmt.Errorf("reading its robust list: %w", err)
-	}
 	if rseq, err := th.Rseq(); err == nil {
 		t.RseqAddr, t.RseqLen, t.RseqSig = rseq.Addr, rseq.Size, rseq.Signature
-	}
-	nice, err := unix.Getpriority(unix.PRIO_PROCESS, th.Tid)
-	if err != nil {
-		return nil, fmt.Errorf("reading its priority: %w", err)
-	}
-	t.Nice = 20 - nice // the raw call's answer, getpriority(2)
-	if attr, err := unix.SchedGetAttr(th.Tid, 0); err == nil {
-		t.Policy, t.Priority = int(attr.Policy), int(attr.Priority)
-	}
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(th.Tid, &set); err == nil && set != f.affinity {
-		t.Affinity = bytes.TrimRight(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)), "\x00")
-		t.Affinity = slices.Clone(t.Affinity)
 	}
 	data, addr := p.Scratch()
 	calls := []tracee.Call{
@@ -90,7 +65,7 @@ func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, proc *image.Proces
 	}
 	signalled := deliverable(proc, t)
 	endConnect(&regs, signalled, func(fd int) bool { return connected(p, fd) })
-	t.Restart, err = interrupted(&regs, peek, f.slept(th), signalled)
+	t.Restart, err = interrupted(&regs, peek, look.slept, signalled)
 	if err != nil {
 		return nil, err
 	}

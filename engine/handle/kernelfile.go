@@ -1,7 +1,6 @@
 package handle
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"strconv"
@@ -19,7 +18,7 @@ import (
 // those that say how much processor time there is. Where the other host has none at that path,
 // because its groups are others, the app reads an empty one.
 var kernelFileKind = &kind{name: kindKernelFile, capture: captureKernelFile, blank: func() record { return new(kernelFileRecord) },
-	late: true, make: makeKernelFile}
+	late: lateKernelFile}
 
 type kernelFileRecord struct {
 	Path string `cbor:"1,keyasint"`
@@ -57,20 +56,13 @@ func captureKernelFile(c *capturer, d *desc) (record, error) {
 
 func (r *kernelFileRecord) ofGroup() bool { return strings.HasPrefix(r.Path, "/sys/fs/cgroup/") }
 
-func makeKernelFile(m *lateMaker, e *entry) (int, error) {
+func lateKernelFile(e *entry) lateCall {
 	r := e.rec.(*kernelFileRecord)
-	fd, err := m.open(r.Path, openFlags(e.Handle)|unix.O_NOFOLLOW, 0)
-	if r.ofGroup() && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EACCES)) {
-		return m.open("/dev/null", openFlags(e.Handle), 0)
+	flags := openFlags(e.Handle) | oLargefile
+	c := lateCall{what: fmt.Sprintf("opening %s in the capsule", r.Path), path: r.Path, pos: r.Pos, nr: unix.SYS_OPENAT,
+		args: [6]uint64{atFDCWD, 0, uint64(flags | unix.O_NOFOLLOW)}}
+	if r.ofGroup() {
+		c.otherwise = "/dev/null"
 	}
-	if err != nil {
-		return -1, err
-	}
-	if r.Pos != 0 {
-		// What the file says now may be shorter than where the app was in it.
-		if _, err := m.call(unix.SYS_LSEEK, uint64(fd), uint64(r.Pos), unix.SEEK_SET); err != nil && err != unix.EINVAL {
-			return -1, fmt.Errorf("going to %d in %s: %w", r.Pos, r.Path, err)
-		}
-	}
-	return fd, nil
+	return c
 }

@@ -42,9 +42,8 @@ type kind struct {
 	// fill, where set, runs after the rebind of every kind: queues that hold
 	// descriptors of other kinds.
 	fill func(*binder, []*entry) error
-	// late: made in each process by Larder.Late, by make.
-	late bool
-	make func(*lateMaker, *entry) (int, error)
+	// late, where set, makes a description in each process, by Larder.Late.
+	late func(*entry) lateCall
 }
 
 // record is a kind's own part of image.Handle. validate checks every number

@@ -9,7 +9,7 @@ import (
 // A pidfd of a process in the capsule. It is made by each process that has it,
 // when all processes are there. Refused: those of processes that have ended and
 // been waited for, and of processes outside.
-var pidfdKind = &kind{name: kindPidfd, capture: capturePidfd, blank: func() record { return new(pidfdRecord) }, late: true, make: makePidfd}
+var pidfdKind = &kind{name: kindPidfd, capture: capturePidfd, blank: func() record { return new(pidfdRecord) }, late: latePidfd}
 
 type pidfdRecord struct {
 	Pid    int  `cbor:"1,keyasint"`
@@ -46,15 +46,11 @@ func capturePidfd(c *capturer, d *desc) (record, error) {
 	return r, nil
 }
 
-func makePidfd(m *lateMaker, e *entry) (int, error) {
+func latePidfd(e *entry) lateCall {
 	r := e.rec.(*pidfdRecord)
 	flags := int(e.Flags) & unix.O_NONBLOCK
 	if r.Thread {
 		flags |= unix.O_EXCL
 	}
-	fd, err := m.call(unix.SYS_PIDFD_OPEN, uint64(r.Pid), uint64(flags))
-	if err != nil {
-		return -1, fmt.Errorf("making a pidfd of process %d: %w", r.Pid, err)
-	}
-	return fd, nil
+	return lateCall{what: fmt.Sprintf("making a pidfd of process %d", r.Pid), nr: unix.SYS_PIDFD_OPEN, args: [6]uint64{uint64(r.Pid), uint64(flags)}}
 }

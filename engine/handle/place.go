@@ -80,50 +80,116 @@ func (l *Larder) Late(r Remote, p *image.Process) error {
 	return m.owners(p)
 }
 
+// lateCall is the call that makes a description.
+type lateCall struct {
+	what string
+	nr   uintptr
+	args [6]uint64
+	// path, where set, is the second argument.
+	path string
+	// otherwise is opened where there is nothing at path, or nothing for this user.
+	otherwise string
+	pos       int64 // the offset wanted
+}
+
 func (m *lateMaker) descriptors(p *image.Process) error {
-	made := map[uint32]int{}
-	var temps []int
+	var todo []uint32
+	makes := map[uint32]lateCall{}
 	for _, d := range p.Descriptors {
 		e := m.larder.entries[d.Handle]
-		k := kindNamed(e.Kind)
-		if !k.late {
-			continue
-		}
-		from, ok := made[d.Handle]
-		if !ok {
-			var err error
-			if from, err = k.make(m, e); err != nil {
-				return fmt.Errorf("remaking descriptor %d: %w", d.FD, err)
+		if k := kindNamed(e.Kind); k.late != nil {
+			if _, ok := makes[d.Handle]; !ok {
+				makes[d.Handle] = k.late(e)
+				todo = append(todo, d.Handle)
 			}
-			// Out of the way of the numbers that are wanted.
-			high, err := m.call(unix.SYS_FCNTL, uint64(from), unix.F_DUPFD_CLOEXEC, uint64(m.larder.Base))
-			if err != nil {
-				return fmt.Errorf("moving descriptor %d: %w", d.FD, err)
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	made, err := m.make(todo, makes)
+	if err != nil {
+		return err
+	}
+	calls := batch{remote: m.remote}
+	for _, d := range p.Descriptors {
+		if from, ok := made[d.Handle]; ok {
+			flags := uint64(0)
+			if d.CloExec {
+				flags = unix.O_CLOEXEC
 			}
-			if _, err := m.call(unix.SYS_CLOSE, uint64(from)); err != nil {
-				return fmt.Errorf("moving descriptor %d: %w", d.FD, err)
-			}
-			from = high
-			made[d.Handle] = from
-			temps = append(temps, from)
+			calls.add(fmt.Sprintf("placing descriptor %d", d.FD), unix.SYS_DUP3, uint64(from), uint64(d.FD), flags)
 		}
-		flags := uint64(0)
-		if d.CloExec {
-			flags = unix.O_CLOEXEC
-		}
-		if _, err := m.call(unix.SYS_DUP3, uint64(from), uint64(d.FD), flags); err != nil {
-			return fmt.Errorf("placing descriptor %d: %w", d.FD, err)
-		}
+	}
+	if err := calls.run(); err != nil {
+		return err
 	}
 	if err := m.watch(p, made); err != nil {
 		return err
 	}
-	for _, fd := range temps {
-		if _, err := m.call(unix.SYS_CLOSE, uint64(fd)); err != nil {
-			return fmt.Errorf("closing a descriptor: %w", err)
+	for _, id := range todo {
+		calls.add("closing a descriptor", unix.SYS_CLOSE, uint64(made[id]))
+	}
+	return calls.run()
+}
+
+// make makes the descriptions and leaves them out of the way of the numbers that
+// are wanted.
+func (m *lateMaker) make(todo []uint32, makes map[uint32]lateCall) (map[uint32]int, error) {
+	low := map[uint32]int{}
+	for rest := todo; len(rest) > 0; {
+		var calls []Call
+		used := 0
+		for _, id := range rest {
+			c := makes[id]
+			if c.path != "" {
+				if used+len(c.path)+1 > len(m.data) {
+					break
+				}
+				c.args[1] = m.addr + uint64(used)
+				used += copy(m.data[used:], c.path+"\x00")
+			}
+			calls = append(calls, newCall(c.nr, c.args[:]...))
+		}
+		if err := m.remote.Batch(calls); err != nil {
+			return nil, err
+		}
+		for i := range calls {
+			c := makes[rest[i]]
+			err := callError(&calls[i])
+			fd := int(calls[i].Ret)
+			if c.otherwise != "" && (err == unix.ENOENT || err == unix.ENOTDIR || err == unix.EACCES) {
+				fd, err = m.open(c.otherwise, int(c.args[2])&^unix.O_NOFOLLOW, 0)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.what, err)
+			}
+			low[rest[i]] = fd
+		}
+		rest = rest[len(calls):]
+	}
+	moved := batch{remote: m.remote}
+	for _, id := range todo {
+		if pos := makes[id].pos; pos != 0 {
+			// What the file says now may be shorter than where the app was in it.
+			moved.add("", unix.SYS_LSEEK, uint64(low[id]), uint64(pos), unix.SEEK_SET)
+		}
+		moved.add("moving a descriptor up", unix.SYS_FCNTL, uint64(low[id]), unix.F_DUPFD_CLOEXEC, uint64(m.larder.Base))
+		moved.add("closing a descriptor", unix.SYS_CLOSE, uint64(low[id]))
+	}
+	results := moved.calls
+	if err := moved.run(); err != nil {
+		return nil, err
+	}
+	made := map[uint32]int{}
+	next := 0
+	for i := range results {
+		if results[i].Nr == unix.SYS_FCNTL {
+			made[todo[next]] = int(results[i].Ret)
+			next++
 		}
 	}
-	return nil
+	return made, nil
 }
 
 // watch adds the epoll entries whose descriptions this process has just made.

@@ -134,7 +134,7 @@ func captureUnix(c *capturer, d *desc) (record, error) {
 			m.From = c.unixSender(m.fromName)
 		}
 		for _, id := range m.Handles {
-			if k := c.descs[id-1].kind; k != nil && k.late {
+			if k := c.descs[id-1].kind; k != nil && k.late != nil {
 				return nil, refuse(cureAgain, "a unix socket in which %s waits", c.descs[id-1].seen.link)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -97,6 +98,64 @@ func (s *Scanner) Guards(start, end uint64) ([]Range, error) {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("scanning for guard pages in %#x-%#x: %w", start, end, err)
+}
+
+// Own lists what Ranges and Guards do, for many mappings (ascending) in one pass over the
+// page tables. The ranges of mappings that touch may be joined: see Within.
+func (s *Scanner) Own(mappings []Range) (own, guards []Range, err error) {
+	if len(mappings) == 0 {
+		return nil, nil, nil
+	}
+	if !s.old && !s.noGuard {
+		const there = kernel.PagePresent | kernel.PageSwapped
+		const not = kernel.PageFile | kernel.PagePFNZero
+		err := s.each(kernel.PageScan{
+			Start: mappings[0].Start, End: mappings[len(mappings)-1].End,
+			Inverted: not, Mask: not, AnyOf: there | kernel.PageGuard, Return: kernel.PageGuard,
+		}, func(r kernel.PageRegion) {
+			if r.Categories&kernel.PageGuard != 0 {
+				guards = add(guards, r.Start, r.End)
+			} else {
+				own = add(own, r.Start, r.End)
+			}
+		})
+		if err == nil {
+			return intersect(own, mappings), intersect(guards, mappings), nil
+		}
+		if err != unix.EINVAL && err != unix.ENOTTY {
+			return nil, nil, fmt.Errorf("scanning pages: %w", err)
+		}
+	}
+	for _, m := range mappings {
+		o, err := s.Ranges(m.Start, m.End)
+		if err != nil {
+			return nil, nil, err
+		}
+		g, err := s.Guards(m.Start, m.End)
+		if err != nil {
+			return nil, nil, err
+		}
+		own, guards = append(own, o...), append(guards, g...)
+	}
+	return own, guards, nil
+}
+
+// Within is what of ascending ranges lies in [start, end).
+func Within(all []Range, start, end uint64) []Range {
+	first, _ := slices.BinarySearchFunc(all, start, func(r Range, at uint64) int {
+		if r.End <= at {
+			return -1
+		}
+		return 1
+	})
+	var out []Range
+	for _, r := range all[first:] {
+		if r.Start >= end {
+			break
+		}
+		out = append(out, Range{Start: max(r.Start, start), End: min(r.End, end)})
+	}
+	return out
 }
 
 // scan collects what PAGEMAP_SCAN reports. No category is asked for in return: that

@@ -1,0 +1,189 @@
+package checkpoint
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/image"
+	"hither/engine/kernel"
+	"hither/engine/memory"
+	"hither/engine/tracee"
+)
+
+// seen is what others can see of a stopped process. It is looked at by several
+// goroutines, for many processes at once; only what a process must be asked
+// itself is left to the tracer's one thread.
+type seen struct {
+	status   status
+	stat     stat // in the numbers of the capsule
+	oom      int
+	persona  uint32
+	auxv     []byte
+	cwd      string
+	root     string
+	limits   []image.Rlimit
+	timers   []byte
+	mappings []mapping
+	own      []memory.Range // pages that only this process has
+	guards   []memory.Range
+	threads  []seenThread
+}
+
+// seenThread is what others can see of a stopped thread.
+type seenThread struct {
+	status     status
+	comm       string
+	robustHead uint64
+	robustLen  uint64
+	nice       int
+	policy     int
+	priority   int
+	affinity   []byte // nil: that of pid 1
+	slept      time.Duration
+}
+
+// look looks at all processes. Nothing may be injected meanwhile: the stops of
+// the threads are counted against what the scheduler counted.
+func (f *Frozen) look() ([]*seen, error) {
+	out, errs := make([]*seen, len(f.Procs)), make([]error, len(f.Procs))
+	var next atomic.Int32
+	var workers sync.WaitGroup
+	for range min(4, runtime.GOMAXPROCS(0), len(f.Procs)) {
+		workers.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(out) {
+					return
+				}
+				out[i], errs[i] = f.lookAt(f.Procs[i])
+			}
+		})
+	}
+	workers.Wait()
+	for i, err := range errs {
+		if err != nil {
+			pid := f.Procs[i].Pid
+			if out[i] != nil {
+				pid = out[i].status.inner()
+			}
+			return nil, fmt.Errorf("capturing process %d: %w", pid, err)
+		}
+	}
+	return out, nil
+}
+
+func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
+	host := fmt.Sprintf("/proc/%d", p.Pid)
+	st, err := readStatus(host)
+	if err != nil {
+		return nil, err
+	}
+	s := &seen{status: st}
+	inside := fmt.Sprintf("%s/proc/%d", f.root, st.inner())
+	if s.stat, err = readStat(inside); err != nil || p.Zombie {
+		return s, err
+	}
+	if s.oom, err = readInt(host + "/oom_score_adj"); err != nil {
+		return s, err
+	}
+	if persona, err := os.ReadFile(host + "/personality"); err == nil {
+		v, _ := strconv.ParseUint(strings.TrimSpace(string(persona)), 16, 32)
+		s.persona = uint32(v)
+	}
+	if s.auxv, err = os.ReadFile(host + "/auxv"); err != nil {
+		return s, fmt.Errorf("reading the auxiliary vector: %w", err)
+	}
+	if s.cwd, err = f.insidePath(host + "/cwd"); err != nil {
+		return s, err
+	}
+	if s.root, err = f.insidePath(host + "/root"); err != nil {
+		return s, err
+	}
+	for r := 0; r < 16; r++ {
+		var lim unix.Rlimit
+		if err := unix.Prlimit(p.Pid, r, nil, &lim); err != nil {
+			return s, fmt.Errorf("reading limit %d: %w", r, err)
+		}
+		s.limits = append(s.limits, image.Rlimit{Cur: lim.Cur, Max: lim.Max})
+	}
+	// A kernel without POSIX timers has no such file.
+	if s.timers, err = os.ReadFile(inside + "/timers"); err != nil && !os.IsNotExist(err) {
+		return s, fmt.Errorf("reading the timers: %w", err)
+	}
+	if err := unusual(p); err != nil {
+		return s, err
+	}
+	if err := s.lookAtMemory(p); err != nil {
+		return s, err
+	}
+	for _, th := range p.Threads {
+		t, err := f.lookAtThread(p, th)
+		if err != nil {
+			return s, fmt.Errorf("thread %d: %w", th.Tid, err)
+		}
+		s.threads = append(s.threads, t)
+	}
+	return s, nil
+}
+
+func (s *seen) lookAtMemory(p *tracee.Process) error {
+	var err error
+	if s.mappings, err = readMappings(p.Pid); err != nil {
+		return err
+	}
+	var spans []memory.Range
+	for _, m := range s.mappings {
+		if m.Perms[3] != 's' && m.End <= image.TopOfUser {
+			spans = append(spans, memory.Range{Start: m.Start, End: m.End})
+		}
+	}
+	scan, err := memory.OpenScanner(p.Pid)
+	if err != nil {
+		return err
+	}
+	defer scan.Close()
+	s.own, s.guards, err = scan.Own(spans)
+	return err
+}
+
+func (f *Frozen) lookAtThread(p *tracee.Process, th *tracee.Thread) (seenThread, error) {
+	dir := fmt.Sprintf("/proc/%d/task/%d", p.Pid, th.Tid)
+	var t seenThread
+	var err error
+	if t.status, err = readStatus(dir); err != nil {
+		return t, err
+	}
+	comm, err := os.ReadFile(dir + "/comm")
+	if err != nil {
+		return t, fmt.Errorf("reading its name: %w", err)
+	}
+	t.comm = strings.TrimSuffix(string(comm), "\n")
+	if t.robustHead, t.robustLen, err = kernel.RobustList(th.Tid); err != nil {
+		return t, fmt.Errorf("reading its robust list: %w", err)
+	}
+	nice, err := unix.Getpriority(unix.PRIO_PROCESS, th.Tid)
+	if err != nil {
+		return t, fmt.Errorf("reading its priority: %w", err)
+	}
+	t.nice = 20 - nice // the raw call's answer, getpriority(2)
+	if attr, err := unix.SchedGetAttr(th.Tid, 0); err == nil {
+		t.policy, t.priority = int(attr.Policy), int(attr.Priority)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(th.Tid, &set); err == nil && set != f.affinity {
+		t.affinity = slices.Clone(bytes.TrimRight(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)), "\x00"))
+	}
+	t.slept = f.slept(th)
+	return t, nil
+}
