@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,8 +15,8 @@ import (
 const defaultLab = "main"
 
 const longHelp = `hither-lab makes hosts a, b, ... on this machine: each with its own network, processes, home,
-/tmp and hither daemon, joined by a link that can be shaped, cut and mended. It needs no root
-and never touches this machine's own network.
+/tmp, desktop and hither daemon, joined by a link that can be shaped, cut and mended. It needs
+no root and never touches this machine's own network.
 
 A first walk:
   hither-lab up                          hosts a and b, paired with each other
@@ -27,6 +26,7 @@ A first walk:
   while True: time.sleep(1)'
   hither-lab exec a -- hither send clock b
   hither-lab exec b -- hither ls
+  hither-lab shot b b.png                a picture of b's desktop
   hither-lab down                        ends everything, leaves nothing
 
 The system folders (/usr, /etc, ...) are this machine's. /home, /tmp, /var/tmp, /run and /dev/shm
@@ -85,10 +85,10 @@ func (o *options) print(result any, text string) error {
 
 func (o *options) up() *cobra.Command {
 	var spec labSpec
-	var noDaemon bool
+	var noDaemon, noDesktop bool
 	c := &cobra.Command{
 		Use:   "up",
-		Short: "Make the lab: hosts, link, daemons, all paired with each other",
+		Short: "Make the lab: hosts, link, daemons, desktops, all paired with each other",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if spec.Hosts < 1 || spec.Hosts > maxHosts {
@@ -105,7 +105,7 @@ func (o *options) up() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			spec.Name, spec.Dir, spec.Daemon = p.name, p.dir, !noDaemon
+			spec.Name, spec.Dir, spec.Daemon, spec.Desktop = p.name, p.dir, !noDaemon, !noDesktop
 			if spec.Bin, err = binaries(); err != nil {
 				return err
 			}
@@ -124,14 +124,16 @@ func (o *options) up() *cobra.Command {
 				text = fmt.Sprintf("The hosts run as %s, not as root (--user chooses).\n", userName(os.Getuid()))
 			}
 			for _, h := range status.Hosts {
-				text += fmt.Sprintf("host %s  %s  %s\n", h.Name, h.Address, h.Addr6)
+				text += fmt.Sprintf("host %s  %s  %s  %s\n", h.Name, h.Address, h.Addr6, h.desktopText())
 			}
+			text += status.missingText()
 			text += fmt.Sprintf("Ready in %d ms. Try: hither-lab%s exec a -- hostname\n", time.Since(began).Milliseconds(), labFlag(p))
 			return o.print(status, text)
 		},
 	}
 	c.Flags().IntVar(&spec.Hosts, "hosts", 2, "how many hosts")
 	c.Flags().BoolVar(&noDaemon, "no-daemon", false, "do not start `hither daemon` on the hosts")
+	c.Flags().BoolVar(&noDesktop, "no-desktop", false, "do not start an X server, window manager and session bus on the hosts")
 	c.Flags().StringArrayVar(&spec.Shares, "share", nil, "a `folder` of this machine that all hosts see at its own path, where their own /home or /tmp would cover it (may be repeated)")
 	c.Flags().StringVar(&spec.Disk, "disk", "", "`size` of each of a host's own file systems, as 64m or 2g (default: half the memory)")
 	return c
@@ -236,15 +238,4 @@ func askRoom(p place, req request, result any) error {
 		return fmt.Errorf("lab %q is not up: `hither-lab%s up` makes it", p.name, labFlag(p))
 	}
 	return ask(p.switchSocket(), req, result)
-}
-
-var errNoDesktop = errors.New("no desktop yet: comes with windows")
-
-func (o *options) shot() *cobra.Command {
-	return &cobra.Command{
-		Use:   "shot HOST FILE.png",
-		Short: "Take a picture of a host's desktop (not yet)",
-		Args:  cobra.ExactArgs(2),
-		RunE:  func(*cobra.Command, []string) error { return errNoDesktop },
-	}
 }

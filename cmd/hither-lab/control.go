@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func (s labStatus) text() string {
 			if h.Daemon != 0 {
 				daemon = fmt.Sprintf("daemon pid %d", h.Daemon)
 			}
-			fmt.Fprintf(&b, "%s, %d processes", daemon, h.Procs)
+			fmt.Fprintf(&b, "%s, %s, %d processes", daemon, h.desktopText(), h.Procs)
 		}
 		fmt.Fprintf(&b, "; link %s", h.linkText())
 		if len(h.Hidden) > 0 {
@@ -71,7 +72,40 @@ func (s labStatus) text() string {
 		}
 		b.WriteByte('\n')
 	}
+	b.WriteString(s.missingText())
 	return b.String()
+}
+
+// desktopText is a host's desktop in a word or two.
+func (h hostStatus) desktopText() string {
+	switch d := h.Desktop; {
+	case d == nil || d.Display == "":
+		return "no desktop"
+	case d.ServerPID == 0:
+		return fmt.Sprintf("desktop %s (%s) ended", d.Display, d.Server)
+	default:
+		return fmt.Sprintf("desktop %s (%s)", d.Display, d.Server)
+	}
+}
+
+// missingText says what the desktops lack, and where to get it; nothing if they lack nothing.
+func (s labStatus) missingText() string {
+	var names, packages []string
+	for _, h := range s.Hosts {
+		if h.Desktop == nil {
+			continue
+		}
+		for i, name := range h.Desktop.Missing {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+				packages = append(packages, h.Desktop.Packages[i])
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("The desktops lack %s. As root: apt-get install %s\n", strings.Join(names, ", "), strings.Join(packages, " "))
 }
 
 func (h hostStatus) linkText() string {
@@ -216,10 +250,10 @@ func (o *options) cutOrHeal(op, short, hardOp string) *cobra.Command {
 
 func (o *options) kill() *cobra.Command {
 	return &cobra.Command{
-		Use:   "kill HOST daemon | keeper APP | all",
-		Short: "Kill (SIGKILL) a host's daemon, an app's keeper, or, as a power cut does, everything",
-		Long: `Kill a host's daemon, the keeper of an app on it, or everything that runs there, by SIGKILL, and
-return when it is dead. After "all" the host is powered off; "hither-lab start HOST" boots it: what was on
+		Use:   "kill HOST daemon | desktop | keeper APP | all",
+		Short: "Kill (SIGKILL) a host's daemon, its X server, an app's keeper, or, as a power cut does, everything",
+		Long: `Kill a host's daemon, its desktop's X server, the keeper of an app on it, or everything that runs
+there, by SIGKILL, and return when it is dead. After "all" the host is powered off; "hither-lab start HOST" boots it: what was on
 its disk (/home, /var/tmp) is there again, /run, /tmp and /dev/shm are empty.`,
 		Args: cobra.RangeArgs(2, 3),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -238,8 +272,8 @@ its disk (/home, /var/tmp) is there again, /run, /tmp and /dev/shm are empty.`,
 
 func (o *options) start() *cobra.Command {
 	return &cobra.Command{
-		Use:   "start HOST [daemon]",
-		Short: "Start a host's daemon again, or boot a host after `kill HOST all`",
+		Use:   "start HOST [daemon | desktop]",
+		Short: "Start a host's daemon or desktop again, or boot a host after `kill HOST all`",
 		Args:  cobra.RangeArgs(1, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := o.place()

@@ -165,7 +165,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}()
 	began := time.Now()
-	text, err := d.do(ctx, "", "up", "--hosts", "3", "--json")
+	text, err := d.do(ctx, "", "up", "--no-desktop", "--hosts", "3", "--json")
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func TestDownAfterCrash(t *testing.T) {
 		return !slices.ContainsFunc(traces(t), func(s string) bool { return slices.Contains(namespaces, s) })
 	})
 	// First over the remains, then without a new lab between.
-	l.ok("up", "--no-daemon")
+	l.ok("up", "--no-daemon", "--no-desktop")
 	namespaces = l.busy()
 	if err := syscall.Kill(l.room(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestTwoLabs(t *testing.T) {
 func BenchmarkUpDown(b *testing.B) {
 	l := unmadeLab(b)
 	for b.Loop() {
-		l.ok("up", "--no-daemon")
+		l.ok("up", "--no-daemon", "--no-desktop")
 		l.ok("down")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/creack/pty"
@@ -95,7 +96,7 @@ func (w *warden) prepare(req request, files []*os.File) (s childSetup, master *o
 	if unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, 0) != nil || dir == "" {
 		dir = labHome
 	}
-	env := append(w.spec.environment(w.uid), req.Env...)
+	env := lastOfEach(append(w.environment(), req.Env...))
 	s.path, err = lookUp(req.Args[0], lastValue(env, "PATH"), dir)
 	if err != nil {
 		if errors.Is(err, syscall.EACCES) {
@@ -132,6 +133,22 @@ func (w *warden) poweredOff() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.off
+}
+
+// lastOfEach leaves each variable's last setting; of several, many programs would take the first.
+func lastOfEach(env []string) []string {
+	at := map[string]int{}
+	var kept []string
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		if i, again := at[name]; again {
+			kept[i] = e
+			continue
+		}
+		at[name] = len(kept)
+		kept = append(kept, e)
+	}
+	return kept
 }
 
 // lastValue is a variable's value, of several settings the last.

@@ -51,7 +51,7 @@ type testLab struct {
 func newLab(t testing.TB, upArgs ...string) testLab {
 	t.Helper()
 	l := unmadeLab(t)
-	l.ok(append([]string{"up", "--no-daemon"}, upArgs...)...)
+	l.ok(append([]string{"up", "--no-daemon", "--no-desktop"}, upArgs...)...)
 	return l
 }
 
@@ -151,6 +151,9 @@ func TestEnvironment(t *testing.T) {
 	if strings.Contains(env, "SECRET") || strings.Contains(env, "TMPDIR") {
 		t.Errorf("the machine's own environment shows:%s", env)
 	}
+	if got := l.ok("exec", "-e", "HOME=/somewhere", "a", "--", "printenv", "HOME"); got != "/somewhere\n" {
+		t.Errorf("a variable that is set anew is %q", got)
+	}
 	script := `id -u; id -un; hostname; grep CapPrm /proc/self/status | tr -d '\t'; cat /proc/sys/kernel/hostname
 		touch $HOME/x /tmp/x /run/user/$(id -u)/x /dev/shm/x /var/tmp/x && which hither-lab`
 	want := fmt.Sprintf("%d\nlab\na\nCapPrm:0000000000000000\na\n%s/hither-lab\n", s.User, s.Bin)
@@ -228,7 +231,7 @@ func TestStatus(t *testing.T) {
 			t.Errorf("host %d: %+v", i, h)
 		}
 	}
-	if _, errs, status := l.try("up", "--no-daemon"); status != 1 || !strings.Contains(errs, "is up already") {
+	if _, errs, status := l.try("up", "--no-daemon", "--no-desktop"); status != 1 || !strings.Contains(errs, "is up already") {
 		t.Errorf("a second up: status %d, %q", status, errs)
 	}
 	if _, errs, status := unmadeLab(t).try("status"); status != 1 || !strings.Contains(errs, "is not up") {

@@ -8,8 +8,8 @@
 // ends every process below it, and with the last process go the mounts and the links; what is left
 // on disk is one folder, /tmp/hither-lab-UID/NAME, which holds the sockets and a lock.
 //
-//	hither-lab up --> switch room (pid 1, bridge) --> warden a (pid 1, eth0) --> hither daemon, ...
-//	                                              `-> warden b (pid 1, eth0) --> hither daemon, ...
+//	hither-lab up --> switch room (pid 1, bridge) --> warden a (pid 1, eth0) --> hither daemon, desktop, ...
+//	                                              `-> warden b (pid 1, eth0) --> hither daemon, desktop, ...
 //	hither-lab exec a -- CMD --> a.sock --> warden a --> CMD
 //
 // One user namespace serves the whole lab, with the user mapped to himself, so everything works
@@ -32,6 +32,8 @@ func main() {
 			os.Exit(wardenMain())
 		case witnessCommand:
 			os.Exit(witnessMain())
+		case shotCommand:
+			os.Exit(shotMain())
 		case benchWorkCommand:
 			os.Exit(benchWorkMain())
 		}

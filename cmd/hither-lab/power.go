@@ -82,7 +82,7 @@ func (w *warden) startDaemon() error {
 	defer null.Close()
 	ended := make(chan syscall.WaitStatus, 1)
 	pid, err := w.nursery.start(path, []string{"hither", "daemon"}, &syscall.ProcAttr{
-		Dir: labHome, Env: w.spec.environment(w.uid), Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
+		Dir: labHome, Env: w.environment(), Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	}, func(ws syscall.WaitStatus) { ended <- ws })
 	if err != nil {
@@ -153,7 +153,7 @@ func tail(path string) string {
 	return strings.TrimRight(string(data), "\n")
 }
 
-// kill serves `kill HOST daemon|keeper APP|all`; the answer is the pids that were killed.
+// kill serves `kill HOST daemon|desktop|keeper APP|all`; the answer is the pids that were killed.
 func (w *warden) kill(args []string) ([]int, error) {
 	switch {
 	case len(args) == 1 && args[0] == "daemon":
@@ -162,6 +162,12 @@ func (w *warden) kill(args []string) ([]int, error) {
 			return nil, fmt.Errorf("no daemon runs on host %s", w.spec.Name)
 		}
 		return []int{pid}, killAndWait(pid)
+	case len(args) == 1 && args[0] == "desktop":
+		pid, err := w.killServer()
+		if err != nil {
+			return nil, err
+		}
+		return []int{pid}, nil
 	case len(args) == 2 && args[0] == "keeper":
 		pid, err := w.findKeeper(args[1])
 		if err != nil {
@@ -171,7 +177,7 @@ func (w *warden) kill(args []string) ([]int, error) {
 	case len(args) == 1 && args[0] == "all":
 		return nil, w.powerOff()
 	}
-	return nil, errors.New("kill what? `daemon`, `keeper APP` or `all`")
+	return nil, errors.New("kill what? `daemon`, `desktop`, `keeper APP` or `all`")
 }
 
 // killAndWait kills a process of this host and returns when it is dead.
@@ -262,24 +268,33 @@ func (w *warden) powerOff() error {
 	}
 }
 
-// start serves `start HOST [daemon]`.
+// start serves `start HOST [daemon|desktop]`.
 func (w *warden) start(args []string) error {
-	if len(args) > 1 || len(args) == 1 && args[0] != "daemon" {
-		return errors.New("start what? `daemon`, or nothing to boot a host that was killed")
+	if len(args) > 1 || len(args) == 1 && args[0] != "daemon" && args[0] != "desktop" {
+		return errors.New("start what? `daemon`, `desktop`, or nothing to boot a host that was killed")
 	}
 	if w.poweredOff() {
 		if len(args) == 1 {
 			return fmt.Errorf("host %s is powered off: `hither-lab start %s` boots it", w.spec.Name, w.spec.Name)
 		}
-		if err := clearBoot(w.uid, append([]string{w.spec.Bin}, w.spec.Shares...)); err != nil {
+		err := clearBoot(w.uid, append([]string{w.spec.Bin}, w.spec.Shares...))
+		if err != nil {
 			return err
 		}
 		w.mu.Lock()
 		w.off = false
 		w.mu.Unlock()
-		if !w.spec.Daemon {
-			return nil
+		desktop := w.beginDesktop()
+		if w.spec.Daemon {
+			err = w.startDaemon()
 		}
+		return errors.Join(err, <-desktop)
+	}
+	if len(args) == 1 && args[0] == "desktop" {
+		if !w.spec.Desktop {
+			return errors.New("this lab was made without desktops: `down`, and `up` without --no-desktop")
+		}
+		return <-w.beginDesktop()
 	}
 	return w.startDaemon()
 }

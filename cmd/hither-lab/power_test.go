@@ -208,7 +208,7 @@ func eventually(t testing.TB, what string, f func() bool) {
 
 func TestDaemonAndKeeper(t *testing.T) {
 	l := unmadeLab(t)
-	l.ok("up")
+	l.ok("up", "--no-desktop")
 	for _, h := range l.status().Hosts {
 		if h.Daemon == 0 {
 			t.Errorf("no daemon on host %s", h.Name)

@@ -18,24 +18,26 @@ const (
 
 // labSpec is what `up` tells the switch room.
 type labSpec struct {
-	Name   string
-	Dir    string // the lab's folder
-	Bin    string
-	Shares []string
-	Hosts  int
-	Daemon bool
-	Disk   string // size of each of a host's file systems, as tmpfs takes it; "" for half the memory
+	Name    string
+	Dir     string // the lab's folder
+	Bin     string
+	Shares  []string
+	Hosts   int
+	Daemon  bool
+	Desktop bool
+	Disk    string // size of each of a host's file systems, as tmpfs takes it; "" for half the memory
 }
 
 // hostSpec is what the switch room tells a warden.
 type hostSpec struct {
-	Name   string
-	Number int
-	Bin    string
-	Shares []string
-	Disk   string
-	Daemon bool
-	All    []hostAddress
+	Name    string
+	Number  int
+	Bin     string
+	Shares  []string
+	Disk    string
+	Daemon  bool
+	Desktop bool
+	All     []hostAddress
 }
 
 // hostAddress is one line of a host's /etc/hosts.
@@ -58,7 +60,7 @@ func addressOf(number int) hostAddress {
 
 func (h hostSpec) own() hostAddress { return addressOf(h.Number) }
 
-// environment is what a process of a host is given: nothing of the machine's own.
+// environment is what a process of a host is given, desktop aside: nothing of the machine's own.
 func (h hostSpec) environment(uid int) []string {
 	return []string{
 		"HOME=" + labHome,
@@ -147,16 +149,17 @@ type linkStatus struct {
 
 // hostStatus is one host in `status`.
 type hostStatus struct {
-	Name    string      `json:"name"`
-	Address string      `json:"address"`
-	Addr6   string      `json:"address6"`
-	Alive   bool        `json:"alive"`
-	Down    bool        `json:"powered_off"`
-	Daemon  int         `json:"daemon_pid"` // inside the host; 0: not running
-	Procs   int         `json:"processes"`
-	Link    *linkStatus `json:"link,omitempty"`
-	HardCut bool        `json:"hard_cut"`
-	Hidden  []string    `json:"hidden,omitempty"`
+	Name    string         `json:"name"`
+	Address string         `json:"address"`
+	Addr6   string         `json:"address6"`
+	Alive   bool           `json:"alive"`
+	Down    bool           `json:"powered_off"`
+	Daemon  int            `json:"daemon_pid"` // inside the host; 0: not running
+	Procs   int            `json:"processes"`
+	Link    *linkStatus    `json:"link,omitempty"`
+	HardCut bool           `json:"hard_cut"`
+	Hidden  []string       `json:"hidden,omitempty"`
+	Desktop *desktopStatus `json:"desktop,omitempty"` // without one: a lab without desktops
 }
 
 // labStatus is the result of `status`.

@@ -175,7 +175,8 @@ func (r *switchRoom) startWarden(number int) (*roomHost, error) {
 		return nil, err
 	}
 	spec := hostSpec{
-		Name: h.name, Number: number, Bin: r.spec.Bin, Shares: r.spec.Shares, Disk: r.spec.Disk, Daemon: r.spec.Daemon,
+		Name: h.name, Number: number, Bin: r.spec.Bin, Shares: r.spec.Shares, Disk: r.spec.Disk,
+		Daemon: r.spec.Daemon, Desktop: r.spec.Desktop,
 	}
 	for n := 1; n <= r.spec.Hosts; n++ {
 		spec.All = append(spec.All, addressOf(n))

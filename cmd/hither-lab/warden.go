@@ -27,7 +27,8 @@ type warden struct {
 	covered []string // folders with an overlay of ours on them
 	hideGen int
 	hardCut bool
-	off     bool // after `kill HOST all`, until `start HOST`
+	desk    desktop // what there is of one
+	off     bool    // after `kill HOST all`, until `start HOST`
 }
 
 // wardenMain runs with the conversation with the switch room at descriptor 3 and the listening
@@ -46,6 +47,7 @@ func wardenMain() int {
 		send(room, wardenReady{Error: err.Error()})
 		return 1
 	}
+	desktop := w.beginDesktop()
 	if err := send(room, wardenReady{Key: key}); err != nil {
 		return complain(err)
 	}
@@ -57,6 +59,7 @@ func wardenMain() int {
 	if err == nil && w.spec.Daemon {
 		err = w.startDaemon()
 	}
+	err = errors.Join(err, <-desktop)
 	up := wardenUp{}
 	if err != nil {
 		up.Error = err.Error()
@@ -188,9 +191,13 @@ func (w *warden) status() hostStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	own := w.spec.own()
+	var desk *desktopStatus
+	if w.spec.Desktop {
+		desk = w.desk.status()
+	}
 	return hostStatus{
 		Name: w.spec.Name, Address: own.Addr.String(), Addr6: own.Addr6.String(), Alive: true, Down: w.off,
-		Daemon: w.findDaemon(), Procs: countProcesses(), HardCut: w.hardCut, Hidden: w.hidden,
+		Daemon: w.findDaemon(), Procs: countProcesses(), HardCut: w.hardCut, Hidden: w.hidden, Desktop: desk,
 	}
 }
 

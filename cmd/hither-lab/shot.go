@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image/png"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// shotCommand writes a picture of $DISPLAY to its output. `shot` runs it on the host.
+const shotCommand = "__shot"
+
+func shotMain() int {
+	number := strings.TrimPrefix(os.Getenv("DISPLAY"), ":")
+	if number == "" {
+		return complain(errors.New("this host has no desktop: `hither-lab status` tells why"))
+	}
+	x, err := dialX(xSocket(number), os.Getenv("XAUTHORITY"))
+	if err != nil {
+		return complain(fmt.Errorf("opening display :%s: %w: `hither-lab start HOST desktop` starts it again if it ended", number, err))
+	}
+	img, err := x.picture()
+	if err == nil {
+		err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(os.Stdout, img)
+	}
+	if err != nil {
+		return complain(fmt.Errorf("taking a picture of display :%s: %w", number, err))
+	}
+	return 0
+}
+
+func (o *options) shot() *cobra.Command {
+	return &cobra.Command{
+		Use:     "shot HOST FILE.png",
+		Short:   "Take a picture of a host's desktop",
+		Long:    "Write what a host's desktop shows now, without the pointer, to a file; to the output if it is called -.",
+		Example: "  hither-lab exec a -- sh -c 'xclock &'\n  hither-lab shot a a.png",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			// This process stays who it is, so that root can write where only root can; the one that
+			// enters the host becomes an ordinary user.
+			lab := []string{"--lab", o.lab}
+			if o.user != "" {
+				lab = append(lab, "--user", o.user)
+			}
+			c := exec.Command("/proc/self/exe", append(lab, "exec", args[0], "--", "hither-lab", shotCommand)...)
+			var picture, errs bytes.Buffer
+			c.Stdout, c.Stderr = &picture, &errs
+			if err := c.Run(); err != nil {
+				why := strings.TrimPrefix(strings.TrimSpace(errs.String()), "hither-lab: ")
+				if why == "" {
+					why = err.Error()
+				}
+				return fmt.Errorf("taking a picture of host %s: %s", args[0], why)
+			}
+			if args[1] == "-" {
+				_, err := os.Stdout.Write(picture.Bytes())
+				return err
+			}
+			if err := os.WriteFile(args[1], picture.Bytes(), 0o644); err != nil {
+				return fmt.Errorf("writing the picture: %w", err)
+			}
+			return nil
+		},
+	}
+}
