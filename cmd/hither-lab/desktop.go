@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -11,11 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/display/xwire"
 )
 
 // A host's desktop is an X server that draws into memory, a window manager and a session bus. Host a
@@ -87,7 +89,7 @@ func (w *warden) planDesktop() desktop {
 }
 
 func (d desktop) display() string    { return ":" + strconv.Itoa(d.number) }
-func (d desktop) socket() string     { return xSocket(strconv.Itoa(d.number)) }
+func (d desktop) socket() string     { return "/tmp/.X11-unix/X" + strconv.Itoa(d.number) }
 func (d desktop) authority() string  { return filepath.Join(runtimeDir(d.uid), "Xauthority") }
 func (d desktop) busSocket() string  { return filepath.Join(runtimeDir(d.uid), "bus") }
 func (d desktop) busAddress() string { return "unix:path=" + d.busSocket() }
@@ -105,9 +107,6 @@ func (d desktop) environment() []string {
 	}
 	return env
 }
-
-// xSocket is where the X server of a display listens.
-func xSocket(number string) string { return "/tmp/.X11-unix/X" + number }
 
 // desktopStatus is a host's desktop in `status`.
 type desktopStatus struct {
@@ -170,27 +169,28 @@ func (w *warden) startScreen(d desktop) error {
 			return err
 		}
 	}
-	x, err := dialX(d.socket(), d.authority())
+	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
+	defer cancel()
+	x, err := xwire.Dial(ctx, d.display(), d.authority())
 	if err != nil {
 		return fmt.Errorf("looking at display %s: %w\n%s", d.display(), err, tail(d.output()))
 	}
-	defer x.close()
-	if err := x.paintRoot(d.background()); err != nil {
+	defer x.Close()
+	if err := paintRoot(x, d.background()); err != nil {
 		return fmt.Errorf("painting the background of display %s: %w", d.display(), err)
 	}
-	if managed, err := x.managed(); managed || err != nil || d.wmAt == "" {
+	if d.wmAt == "" {
+		return nil
+	}
+	if ok, err := managed(x); ok || err != nil {
 		return err
 	}
-	var died atomic.Bool
-	_, err = w.startService(d, d.wmAt, []string{toolManager.name, "--sm-disable"}, nil, func() {
-		died.Store(true)
-		x.close() // which ends our waiting
-	})
+	_, err = w.startService(d, d.wmAt, []string{toolManager.name, "--sm-disable"}, nil, cancel)
 	if err != nil {
 		return err
 	}
-	if err := x.waitManaged(); err != nil {
-		if died.Load() {
+	if err := waitManaged(ctx, x); err != nil {
+		if errors.Is(err, context.Canceled) {
 			err = errors.New("it ended")
 		}
 		return fmt.Errorf("waiting for the window manager %s to take over display %s: %w\n%s", d.wmAt, d.display(), err, tail(d.output()))
@@ -280,10 +280,11 @@ func (w *warden) startService(d desktop, path string, argv []string, ready *os.F
 // newCookie is an Xauthority file that opens the display of this number to who can read it.
 func newCookie(number string) []byte {
 	const familyWild = 0xffff // whatever this host is called
+	const kind = "MIT-MAGIC-COOKIE-1"
 	cookie := make([]byte, 16)
 	rand.Read(cookie)
 	b := binary.BigEndian.AppendUint16(nil, familyWild)
-	for _, field := range []string{"", number, cookieKind, string(cookie)} {
+	for _, field := range []string{"", number, kind, string(cookie)} {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(field)))
 		b = append(b, field...)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"image/png"
@@ -10,26 +11,31 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"hither/engine/display/xwire"
 )
 
 // shotCommand writes a picture of $DISPLAY to its output. `shot` runs it on the host.
 const shotCommand = "__shot"
 
 func shotMain() int {
-	number := strings.TrimPrefix(os.Getenv("DISPLAY"), ":")
-	if number == "" {
+	display := os.Getenv("DISPLAY")
+	if display == "" {
 		return complain(errors.New("this host has no desktop: `hither-lab status` tells why"))
 	}
-	x, err := dialX(xSocket(number), os.Getenv("XAUTHORITY"))
+	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
+	defer cancel()
+	x, err := xwire.Dial(ctx, display, "")
 	if err != nil {
-		return complain(fmt.Errorf("opening display :%s: %w: `hither-lab start HOST desktop` starts it again if it ended", number, err))
+		return complain(fmt.Errorf("opening display %s: %w: `hither-lab start HOST desktop` starts it again if it ended", display, err))
 	}
-	img, err := x.picture()
+	defer x.Close()
+	img, err := picture(x)
 	if err == nil {
 		err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(os.Stdout, img)
 	}
 	if err != nil {
-		return complain(fmt.Errorf("taking a picture of display :%s: %w", number, err))
+		return complain(fmt.Errorf("taking a picture of display %s: %w", display, err))
 	}
 	return 0
 }
