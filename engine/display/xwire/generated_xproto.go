@@ -1078,9 +1078,6 @@ type Atom uint32
 // Drawable is the type DRAWABLE.
 type Drawable uint32
 
-// Bool32 is the type BOOL32.
-type Bool32 uint32
-
 // VisualID is the type VISUALID.
 type VisualID uint32
 
@@ -1387,8 +1384,8 @@ type WindowValues struct {
 	BackingStore       BackingStore // CWBackingStore
 	BackingPlanes      uint32       // CWBackingPlanes
 	BackingPixel       uint32       // CWBackingPixel
-	OverrideRedirect   Bool32       // CWOverrideRedirect
-	SaveUnder          Bool32       // CWSaveUnder
+	OverrideRedirect   bool         // CWOverrideRedirect
+	SaveUnder          bool         // CWSaveUnder
 	EventMask          EventMask    // CWEventMask
 	DoNotPropogateMask EventMask    // CWDontPropagate
 	Colormap           Colormap     // CWColormap
@@ -1433,11 +1430,11 @@ func (v *WindowValues) encode(e *encoder) {
 		e.align(4)
 	}
 	if v.Mask&CWOverrideRedirect != 0 {
-		e.u32(uint32(v.OverrideRedirect))
+		e.bool32(v.OverrideRedirect)
 		e.align(4)
 	}
 	if v.Mask&CWSaveUnder != 0 {
-		e.u32(uint32(v.SaveUnder))
+		e.bool32(v.SaveUnder)
 		e.align(4)
 	}
 	if v.Mask&CWEventMask != 0 {
@@ -1520,7 +1517,7 @@ type GCValues struct {
 	TileStippleYOrigin int32         // GCTileStippleOriginY
 	Font               Font          // GCFont
 	SubwindowMode      SubwindowMode // GCSubwindowMode
-	GraphicsExposures  Bool32        // GCGraphicsExposures
+	GraphicsExposures  bool          // GCGraphicsExposures
 	ClipXOrigin        int32         // GCClipOriginX
 	ClipYOrigin        int32         // GCClipOriginY
 	ClipMask           Pixmap        // GCClipMask
@@ -1595,7 +1592,7 @@ func (v *GCValues) encode(e *encoder) {
 		e.align(4)
 	}
 	if v.Mask&GCGraphicsExposures != 0 {
-		e.u32(uint32(v.GraphicsExposures))
+		e.bool32(v.GraphicsExposures)
 		e.align(4)
 	}
 	if v.Mask&GCClipOriginX != 0 {

@@ -167,9 +167,11 @@ func cutColon(s string) (string, string, bool) {
 // lookup finds a type by its name in a protocol.
 func (w *world) lookup(p *protocol, name string) (*typ, error) {
 	before, short, qualified := cutColon(name)
-	// First its own: SYNC's INT64 is two numbers, the upper one first.
-	if t := primitives[short]; t != nil && p.types[short] == nil {
-		return t, nil
+	if t := primitives[short]; t != nil {
+		// SYNC's own INT64 is two numbers, the upper one first.
+		if own := p.types[short]; own == nil || own.kind != kindStruct {
+			return t, nil
+		}
 	}
 	if !qualified || before == p.file {
 		if t := p.types[short]; t != nil {

@@ -1,0 +1,183 @@
+package xwire
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// server is an X server started for a test.
+type server struct {
+	t       *testing.T
+	display string
+	auth    string
+	cookie  []byte
+	process *os.Process
+	ended   chan struct{}
+}
+
+// startXvfb and startXvnc start a server on a free display, with a cookie of
+// its own, and end it after the test.
+func startXvfb(t *testing.T) *server {
+	return startServer(t, "Xvfb", "-screen", "0", "1280x800x24", "-noreset")
+}
+
+func startXvnc(t *testing.T) *server {
+	return startServer(t, "Xtigervnc", "-geometry", "1024x768", "-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1",
+		"-rfbunixpath", filepath.Join(t.TempDir(), "rfb"))
+}
+
+func startServer(t *testing.T, program string, args ...string) *server {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Skipf("%s is not installed", program)
+	}
+	s := &server{t: t, auth: filepath.Join(t.TempDir(), "authority"), cookie: make([]byte, 16), ended: make(chan struct{})}
+	_, _ = rand.Read(s.cookie)
+	if err := os.WriteFile(s.auth, authorityFile(authEntry{family: familyWild, name: cookieName, data: s.cookie}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := exec.Command(path, append([]string{"-displayfd", "3", "-auth", s.auth, "-nolisten", "tcp"}, args...)...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.ExtraFiles = []*os.File{write}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	err = cmd.Start()
+	write.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.process = cmd.Process
+	go func() {
+		_ = cmd.Wait()
+		close(s.ended)
+	}()
+	t.Cleanup(func() {
+		_ = s.process.Signal(syscall.SIGCONT)
+		_ = s.process.Signal(syscall.SIGTERM)
+		select {
+		case <-s.ended:
+		case <-time.After(10 * time.Second):
+			_ = s.process.Kill()
+			<-s.ended
+		}
+	})
+	line, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		<-s.ended
+		t.Fatalf("%s did not start: %s", program, said.String())
+	}
+	s.display = ":" + strings.TrimSpace(line)
+	return s
+}
+
+func authorityFile(entries ...authEntry) []byte {
+	var b []byte
+	for _, e := range entries {
+		b = binary.BigEndian.AppendUint16(b, e.family)
+		for _, s := range []string{e.address, e.number, e.name, string(e.data)} {
+			b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
+			b = append(b, s...)
+		}
+	}
+	return b
+}
+
+func (s *server) number() int {
+	n, err := strconv.Atoi(s.display[1:])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// dial connects, with extensions in use.
+func (s *server) dial(exts ...*Extension) *Conn {
+	s.t.Helper()
+	c, err := Dial(testContext(s.t), s.display, s.auth)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	if err := c.Use(exts...); err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// onBoth runs a test against each kind of server.
+func onBoth(t *testing.T, f func(t *testing.T, s *server)) {
+	t.Run("Xvfb", func(t *testing.T) { f(t, startXvfb(t)) })
+	t.Run("Xvnc", func(t *testing.T) { f(t, startXvnc(t)) })
+}
+
+// window creates and maps a window, and waits until it is seen.
+func window(t *testing.T, c *Conn, width, height uint16, mask EventMask) Window {
+	t.Helper()
+	w := NewID[Window](c)
+	c.CreateWindow(0, w, c.Root(), 10, 20, width, height, 0, WindowClassInputOutput, 0, WindowValues{
+		Mask: CWBackPixel | CWOverrideRedirect | CWEventMask, BackgroundPixel: 0x203040, OverrideRedirect: true, EventMask: mask | EventMaskExposure,
+	})
+	c.MapWindow(w)
+	await(t, c, func(e *ExposeEvent) bool { return e.Window == w })
+	return w
+}
+
+// await returns the first event of a type that f accepts. Any error that the
+// server sends fails the test.
+func await[E Event](t *testing.T, c *Conn, f func(E) bool) E {
+	t.Helper()
+	ctx := testContext(t)
+	for {
+		ev, err := c.NextEvent(ctx)
+		if err != nil {
+			var none E
+			t.Fatalf("waiting for a %T: %v", none, err)
+		}
+		if e, ok := ev.(E); ok && (f == nil || f(e)) {
+			return e
+		}
+		if e, ok := ev.(*Error); ok {
+			t.Fatal(e)
+		}
+	}
+}
+
+func must[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
