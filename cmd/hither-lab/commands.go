@@ -27,6 +27,7 @@ A first walk:
   hither-lab exec a -- hither send clock b
   hither-lab exec b -- hither ls
   hither-lab shot b b.png                a picture of b's desktop
+  hither-lab input b type 'Hello'        keys and clicks on b's desktop
   hither-lab down                        ends everything, leaves nothing
 
 The system folders (/usr, /etc, ...) are this machine's. /home, /tmp, /var/tmp, /run and /dev/shm
@@ -53,7 +54,7 @@ func rootCommand() *cobra.Command {
 	flags.StringVar(&o.lab, "lab", envOr("HITHER_LAB", defaultLab), "which lab; several can stand side by side (or set HITHER_LAB)")
 	flags.StringVar(&o.user, "user", "", "who root's hosts run as: a name or uid (default: who called sudo, else the first ordinary user)")
 	flags.BoolVar(&o.json, "json", false, "print JSON")
-	root.AddCommand(o.up(), o.down(), o.exec(), o.status(), o.link(), o.cut(), o.heal(), o.kill(), o.start(), o.hide(), o.unhide(), o.shot(), o.demo(), o.bench())
+	root.AddCommand(o.up(), o.down(), o.exec(), o.status(), o.link(), o.cut(), o.heal(), o.kill(), o.start(), o.hide(), o.unhide(), o.shot(), o.input(), o.demo(), o.bench())
 	return root
 }
 

@@ -34,6 +34,8 @@ func main() {
 			os.Exit(witnessMain())
 		case shotCommand:
 			os.Exit(shotMain())
+		case inputCommand:
+			os.Exit(inputMain(os.Args[2:]))
 		case benchWorkCommand:
 			os.Exit(benchWorkMain())
 		}

@@ -18,10 +18,12 @@ import (
 // shotCommand writes a picture of $DISPLAY to its output. `shot` runs it on the host.
 const shotCommand = "__shot"
 
+var errNoDesktop = errors.New("this host has no desktop: `hither-lab status` tells why")
+
 func shotMain() int {
 	display := os.Getenv("DISPLAY")
 	if display == "" {
-		return complain(errors.New("this host has no desktop: `hither-lab status` tells why"))
+		return complain(errNoDesktop)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
 	defer cancel()
