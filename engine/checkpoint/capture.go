@@ -32,6 +32,8 @@ type Frozen struct {
 	Procs []*tracee.Process
 	Init  int // host pid of the capsule's pid 1
 
+	Since time.Time // when the first was stopped
+
 	// Memory is where the pages of the image are, after Capture.
 	Memory []memory.Source
 	// Deleted maps the ids of deleted files to paths of this host through
@@ -40,10 +42,15 @@ type Frozen struct {
 	// Handles is what Capture found of descriptors.
 	Handles *handle.Captured
 
+	// Keep, if set before Capture, is told what Scatter needs should this process
+	// die. If it is nil, or fails, the threads stay on their own processors.
+	Keep func(Processors) error
+
 	tracer   *tracee.Tracer
 	root     string // the capsule's root as seen from here
 	inodes   *handle.Inodes
 	affinity unix.CPUSet // that of pid 1
+	gathered Processors
 	sleeps   map[int]sleep
 	since    time.Duration // CLOCK_MONOTONIC at the freeze
 	restarts map[*tracee.Thread]image.Restart
@@ -65,7 +72,7 @@ func Freeze(t *tracee.Tracer, initPid int) (*Frozen, error) {
 		return nil, fmt.Errorf("stopping the app: %w", err)
 	}
 	f.sleeps = sleeps(pids)
-	f.since = monotonic()
+	f.since, f.Since = monotonic(), time.Now()
 	procs, err := t.FreezeTree(initPid)
 	if err != nil {
 		return nil, fmt.Errorf("stopping the app: %w", err)
@@ -75,7 +82,7 @@ func Freeze(t *tracee.Tracer, initPid int) (*Frozen, error) {
 }
 
 // slept is how long a thread had waited when it was stopped; 0 if unknown.
-func (f *Frozen) slept(th *tracee.Thread) time.Duration {
+func (f *Frozen) slept(th *tracee.Thread, st status) time.Duration {
 	s, ok := f.sleeps[th.Tid]
 	if !ok {
 		return 0
@@ -83,8 +90,7 @@ func (f *Frozen) slept(th *tracee.Thread) time.Duration {
 	// If the thread has given up the processor more often than by our stops, it
 	// woke between the look and the first of them: then its sleep is as young
 	// as the time between the two, which is next to nothing.
-	_, voluntary, ok := schedOf(fmt.Sprintf("/proc/%d/sched", th.Tid))
-	if !ok || voluntary > s.voluntary+th.Stops() {
+	if st.number("voluntary_ctxt_switches", 10) > s.voluntary+th.Stops() {
 		return 0
 	}
 	return max(0, f.since-s.since)
@@ -116,6 +122,9 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 	}
 	for i, p := range f.Procs {
 		procs = append(procs, handle.Proc{Pid: p.Pid, Inner: looks[i].status.inner(), Zombie: p.Zombie})
+	}
+	if err := f.gatherThreads(); err != nil {
+		return nil, err
 	}
 	diag, err := f.diag()
 	if err != nil {
@@ -201,7 +210,7 @@ func (f *Frozen) Thaw() error {
 		}
 	}
 	f.restarts = map[*tracee.Thread]image.Restart{}
-	errs = append(errs, f.tracer.DetachAll(f.Procs))
+	errs = append(errs, f.scatterThreads(), f.tracer.DetachAll(f.Procs))
 	return errors.Join(errs...)
 }
 

@@ -42,7 +42,8 @@ type seen struct {
 
 // seenThread is what others can see of a stopped thread.
 type seenThread struct {
-	status     status
+	tid        int
+	creds      image.Creds
 	comm       string
 	robustHead uint64
 	robustLen  uint64
@@ -97,11 +98,11 @@ func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
 	if s.oom, err = readInt(host + "/oom_score_adj"); err != nil {
 		return s, err
 	}
-	if persona, err := os.ReadFile(host + "/personality"); err == nil {
+	if persona, err := kernel.ReadProc(host + "/personality"); err == nil {
 		v, _ := strconv.ParseUint(strings.TrimSpace(string(persona)), 16, 32)
 		s.persona = uint32(v)
 	}
-	if s.auxv, err = os.ReadFile(host + "/auxv"); err != nil {
+	if s.auxv, err = kernel.ReadProc(host + "/auxv"); err != nil {
 		return s, fmt.Errorf("reading the auxiliary vector: %w", err)
 	}
 	if s.cwd, err = f.insidePath(host + "/cwd"); err != nil {
@@ -118,13 +119,16 @@ func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
 		s.limits = append(s.limits, image.Rlimit{Cur: lim.Cur, Max: lim.Max})
 	}
 	// A kernel without POSIX timers has no such file.
-	if s.timers, err = os.ReadFile(inside + "/timers"); err != nil && !os.IsNotExist(err) {
+	if s.timers, err = kernel.ReadProc(inside + "/timers"); err != nil && !os.IsNotExist(err) {
 		return s, fmt.Errorf("reading the timers: %w", err)
 	}
 	if err := unusual(p); err != nil {
 		return s, err
 	}
 	if err := s.lookAtMemory(p); err != nil {
+		return s, err
+	}
+	if err := p.Scout(); err != nil {
 		return s, err
 	}
 	for _, th := range p.Threads {
@@ -160,11 +164,12 @@ func (s *seen) lookAtMemory(p *tracee.Process) error {
 func (f *Frozen) lookAtThread(p *tracee.Process, th *tracee.Thread) (seenThread, error) {
 	dir := fmt.Sprintf("/proc/%d/task/%d", p.Pid, th.Tid)
 	var t seenThread
-	var err error
-	if t.status, err = readStatus(dir); err != nil {
+	st, err := readStatus(dir)
+	if err != nil {
 		return t, err
 	}
-	comm, err := os.ReadFile(dir + "/comm")
+	t.tid, t.creds = st.inner(), st.creds()
+	comm, err := kernel.ReadProc(dir + "/comm")
 	if err != nil {
 		return t, fmt.Errorf("reading its name: %w", err)
 	}
@@ -184,6 +189,6 @@ func (f *Frozen) lookAtThread(p *tracee.Process, th *tracee.Thread) (seenThread,
 	if err := unix.SchedGetaffinity(th.Tid, &set); err == nil && set != f.affinity {
 		t.affinity = slices.Clone(bytes.TrimRight(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)), "\x00"))
 	}
-	t.slept = f.slept(th)
+	t.slept = f.slept(th, st)
 	return t, nil
 }

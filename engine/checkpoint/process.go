@@ -123,7 +123,7 @@ func (f *Frozen) insidePath(link string) (string, error) {
 }
 
 func readInt(path string) (int, error) {
-	data, err := os.ReadFile(path)
+	data, err := kernel.ReadProc(path)
 	if err != nil {
 		return 0, fmt.Errorf("reading %s: %w", path, err)
 	}

@@ -3,12 +3,12 @@ package checkpoint
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"hither/engine/image"
+	"hither/engine/kernel"
 )
 
 // stat is what /proc/PID/stat tells (proc_pid_stat(5)); ids are those of the
@@ -25,7 +25,7 @@ type stat struct {
 }
 
 func readStat(proc string) (stat, error) {
-	data, err := os.ReadFile(filepath.Join(proc, "stat"))
+	data, err := kernel.ReadProc(filepath.Join(proc, "stat"))
 	if err != nil {
 		return stat{}, fmt.Errorf("reading what the process is: %w", err)
 	}
@@ -78,7 +78,7 @@ func parseStat(data []byte) (stat, error) {
 type status []byte
 
 func readStatus(proc string) (status, error) {
-	data, err := os.ReadFile(filepath.Join(proc, "status"))
+	data, err := kernel.ReadProc(filepath.Join(proc, "status"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the state of the process: %w", err)
 	}
@@ -159,14 +159,23 @@ type mapping struct {
 	Perms              string
 	Inode              uint64
 	Path               string
-	Flags              string // VmFlags, a space before and after each
+	Flags              vmFlags
 	Swap               uint64 // kB
 }
 
-func (m mapping) has(flag string) bool { return strings.Contains(m.Flags, " "+flag+" ") }
+// vmFlags are VmFlags of proc_pid_smaps(5): a bit for each two letters.
+type vmFlags [26]uint32
+
+func (f *vmFlags) set(flag []byte) {
+	if len(flag) == 2 && flag[0]-'a' < 26 && flag[1]-'a' < 26 {
+		f[flag[0]-'a'] |= 1 << (flag[1] - 'a')
+	}
+}
+
+func (m *mapping) has(flag string) bool { return m.Flags[flag[0]-'a']&(1<<(flag[1]-'a')) != 0 }
 
 func readMappings(host int) ([]mapping, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", host))
+	data, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/smaps", host))
 	if err != nil {
 		return nil, fmt.Errorf("reading the mappings: %w", err)
 	}
@@ -186,7 +195,9 @@ func parseMappings(data []byte) ([]mapping, error) {
 			}
 			m := &out[len(out)-1]
 			if rest, ok := bytes.CutPrefix(line, []byte("VmFlags:")); ok {
-				m.Flags = " " + strings.TrimSpace(string(rest)) + " "
+				for flag := range bytes.FieldsSeq(rest) {
+					m.Flags.set(flag)
+				}
 			}
 			continue
 		}

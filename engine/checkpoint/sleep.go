@@ -45,7 +45,7 @@ func sleeps(pids []int) map[int]sleep {
 		}
 		for _, task := range tasks {
 			dir := fmt.Sprintf("/proc/%d/task/%s", pid, task.Name())
-			call, err := os.ReadFile(dir + "/syscall")
+			call, err := kernel.ReadProc(dir + "/syscall")
 			if err != nil {
 				continue
 			}
@@ -74,7 +74,7 @@ func sleeps(pids []int) map[int]sleep {
 
 // schedOf reads se.exec_start and nr_voluntary_switches.
 func schedOf(path string) (start time.Duration, voluntary uint64, ok bool) {
-	data, err := os.ReadFile(path)
+	data, err := kernel.ReadProc(path)
 	if err != nil {
 		return 0, 0, false
 	}

@@ -103,7 +103,37 @@ func (f *Frozen) sharedMemory(app *image.App) error {
 	slices.SortStableFunc(f.Memory, func(a, b memory.Source) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
 	})
+	f.alike(app)
 	return nil
+}
+
+// alike notes which processes may have much memory in common: children of one
+// parent that run the same program, and the first of them and its parent, if it does too.
+func (f *Frozen) alike(app *image.App) {
+	type family struct {
+		program uint32
+		parent  int
+	}
+	of := map[uint32]family{}
+	for _, p := range app.Processes {
+		of[uint32(p.Pid)] = family{p.Exe, p.Parent}
+	}
+	sources, first := map[uint32]*memory.Source{}, map[family]*memory.Source{}
+	for i := range f.Memory {
+		m := &f.Memory[i]
+		if m.Kind != memory.Process {
+			continue
+		}
+		mine := of[m.ID]
+		parent := uint32(mine.parent)
+		if m.Like = first[mine]; m.Like == nil {
+			first[mine] = m
+			if of[parent].program == mine.program {
+				m.Like = sources[parent] // nil, if the pids went round
+			}
+		}
+		sources[m.ID] = m
+	}
 }
 
 func (f *Frozen) sharedSource(id uint32, fd int, size uint64) error {

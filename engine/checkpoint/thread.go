@@ -15,11 +15,11 @@ import (
 // thread records one stopped thread.
 func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, look *seenThread, proc *image.Process) (*image.Thread, error) {
 	t := &image.Thread{
-		Tid: look.status.inner(), Comm: look.comm, RobustHead: look.robustHead, RobustLen: look.robustLen,
+		Tid: look.tid, Comm: look.comm, RobustHead: look.robustHead, RobustLen: look.robustLen,
 		Nice: look.nice, Policy: look.policy, Priority: look.priority, Affinity: look.affinity,
 	}
 	var err error
-	if creds := look.status.creds(); !sameCreds(creds, proc.Creds) {
+	if creds := look.creds; !sameCreds(creds, proc.Creds) {
 		creds.SecureBits = proc.Creds.SecureBits
 		t.Creds = &creds
 	}

@@ -10,8 +10,8 @@ import (
 	"hither/engine/image"
 )
 
-// vmFlags are the VmFlags of proc_pid_smaps(5) that a restorer must set.
-var vmFlags = map[string]image.VMAFlag{
+// kept are the VmFlags of proc_pid_smaps(5) that a restorer must set.
+var kept = map[string]image.VMAFlag{
 	"gd": image.VMAGrowsDown, "lo": image.VMALocked, "dc": image.VMADontFork,
 	"dd": image.VMADontDump, "wf": image.VMAWipeOnFork, "hg": image.VMAHugePage,
 	"nh": image.VMANoHugePage, "mg": image.VMAMergeable, "sl": image.VMASealed,
@@ -65,7 +65,7 @@ func (x *mapper) vma(m mapping) (v *image.VMA, whole bool, err error) {
 			v.Prot |= bit
 		}
 	}
-	for name, flag := range vmFlags {
+	for name, flag := range kept {
 		if m.has(name) {
 			v.Flags |= flag
 		}

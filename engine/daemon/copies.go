@@ -14,6 +14,7 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/handover"
+	"hither/engine/move"
 )
 
 // copies is the handover.Host: what is left to do with copies of which a dead
@@ -144,7 +145,7 @@ func (h copies) Thaw(rec *handover.Record) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{move.GiveProcessorsBack(c)}
 	for _, pid := range pids {
 		if pid == c.InitPid() || slices.Contains(rec.Stopped, pid) {
 			continue

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"hither/engine/image"
 )
@@ -237,6 +238,8 @@ type Frozen struct {
 	// /proc/PID/stat, so that no other process is ever taken for it.
 	Pid   int
 	Start uint64
+	// Since is when the first of its processes was stopped; zero: when Freeze was called.
+	Since time.Time
 }
 
 // FileTotals, RoundTotals and MemoryTotals are what was sent.

@@ -213,6 +213,9 @@ func (s *sender) carry(answer *Answer) error {
 	if err != nil {
 		return &ownError{doing("freezing the app", err)}
 	}
+	if !f.Since.IsZero() {
+		s.frozen = f.Since
+	}
 	s.r.FreezeMS = ms(time.Since(s.frozen))
 	s.e.mu.Lock()
 	s.e.rec.Stopped, s.e.rec.Pid, s.e.rec.Start = f.Stopped, f.Pid, f.Start

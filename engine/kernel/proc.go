@@ -69,7 +69,7 @@ func Descendants(pid int) ([]int, error) {
 	seen := map[int]bool{}
 	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
 		dir := fmt.Sprintf("/proc/%d/task", queue[0])
-		tids, err := os.ReadDir(dir)
+		tids, err := Threads(queue[0])
 		if err != nil {
 			if queue[0] == pid {
 				return nil, fmt.Errorf("listing the threads of process %d: %w", pid, err)
@@ -77,7 +77,7 @@ func Descendants(pid int) ([]int, error) {
 			continue // it has ended
 		}
 		for _, tid := range tids {
-			raw, err := os.ReadFile(dir + "/" + tid.Name() + "/children")
+			raw, err := ReadProc(dir + "/" + strconv.Itoa(tid) + "/children")
 			if err != nil {
 				continue
 			}
@@ -88,6 +88,26 @@ func Descendants(pid int) ([]int, error) {
 					queue = append(queue, child)
 				}
 			}
+		}
+	}
+	return all, nil
+}
+
+// Threads lists the threads of a process, by /proc/PID/task.
+func Threads(pid int) ([]int, error) {
+	d, err := os.Open(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]int, 0, len(names))
+	for _, n := range names {
+		if tid, err := strconv.Atoi(n); err == nil {
+			all = append(all, tid)
 		}
 	}
 	return all, nil

@@ -4,6 +4,7 @@ package memory
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/klauspost/compress/s2"
 	"golang.org/x/sys/unix"
@@ -40,6 +41,34 @@ func (s *sender) readProcess(c *chunk) error {
 	return nil
 }
 
+// readLike reads what the source's Like has where the chunk may be the same. What
+// cannot be read is not the same.
+func (s *sender) readLike(c *chunk) {
+	var to [maxPieces]unix.Iovec
+	var from [maxPieces]unix.RemoteIovec
+	at, n := [maxPieces]int{}, 0
+	for i, p := range c.pieces {
+		if p.like {
+			to[n] = unix.Iovec{Base: &c.like[p.at], Len: uint64(p.n)}
+			from[n] = unix.RemoteIovec{Base: uintptr(p.addr + c.source.Like.Base), Len: p.n}
+			at[n] = i
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	got, err := kernel.ReadProcessRuns(c.source.Like.Pid, to[:n], from[:n])
+	if err != nil {
+		got = 0
+	}
+	for _, i := range at[:n] {
+		p := &c.pieces[i]
+		p.like = got >= p.n
+		got = max(0, got-p.n)
+	}
+}
+
 // pack makes the records of a chunk that has been read.
 func (s *sender) pack(c *chunk) {
 	compress := !s.options.Plain && s.rest.Add(-1) < 0
@@ -54,17 +83,27 @@ func (s *sender) pack(c *chunk) {
 	for i := range c.pieces {
 		p := &c.pieces[i]
 		for done := 0; done < p.n; {
-			zero, n := stretch(c.buf[p.at+done : p.at+p.n])
+			var other []byte
+			if p.like {
+				other = c.like[p.at+done : p.at+p.n]
+			}
+			what, n := stretch(c.buf[p.at+done:p.at+p.n], other)
 			at, addr := p.at+done, p.addr+uint64(done)
 			done += n
 			r := run{kind: c.source.Kind, id: c.source.ID, addr: addr, length: uint32(n)}
-			if zero {
+			switch what {
+			case allZero:
 				c.totals.Zeros += uint64(n)
 				if !p.keep {
 					continue
 				}
 				r.codec = codecZero
 				c.record(&r, make([]byte, headerSize))
+				continue
+			case allLike:
+				c.totals.Like += uint64(n)
+				r.codec = codecLike
+				c.record(&r, binary.LittleEndian.AppendUint32(make([]byte, headerSize, headerSize+likePayload), c.source.Like.ID))
 				continue
 			}
 			if compress {
@@ -125,18 +164,34 @@ func (s *sender) learn(paid bool) {
 
 var zeroPage [PageSize]byte
 
-// stretch is the longest beginning of b that is all pages of zeros, or all pages
-// that are not.
-func stretch(b []byte) (zero bool, n int) {
+// content is what a stretch of pages is.
+type content int
+
+const (
+	allOwn content = iota
+	allZero
+	allLike
+)
+
+// stretch is the longest beginning of b whose pages are all of zeros, or all as in other
+// (which may be empty), or all neither.
+func stretch(b, other []byte) (what content, n int) {
 	for n < len(b) {
-		page := b[n:min(n+PageSize, len(b))]
-		z := bytes.Equal(page, zeroPage[:len(page)])
+		end := min(n+PageSize, len(b))
+		page := b[n:end]
+		is := allOwn
+		switch {
+		case bytes.Equal(page, zeroPage[:len(page)]):
+			is = allZero
+		case other != nil && bytes.Equal(page, other[n:end]):
+			is = allLike
+		}
 		if n == 0 {
-			zero = z
-		} else if z != zero {
+			what = is
+		} else if is != what {
 			break
 		}
-		n += len(page)
+		n = end
 	}
-	return zero, n
+	return what, n
 }

@@ -22,6 +22,11 @@ type Place interface {
 	Zero(addr, length uint64) error
 }
 
+// Peeker is a Place that tells what it has: other processes may be told of as the same.
+type Peeker interface {
+	Read(to []byte, addr uint64) error
+}
+
 // ErrOutside is reported of a run that lies outside of what was allowed.
 var ErrOutside = fmt.Errorf("%w: a run lies outside of the memory that was announced", ErrDamaged)
 
@@ -37,7 +42,10 @@ type ProcessPlace struct {
 	mem *os.File // /proc/PID/mem, for read-only mappings; nil: not needed yet
 }
 
-var _ Place = &ProcessPlace{}
+var (
+	_ Place  = &ProcessPlace{}
+	_ Peeker = &ProcessPlace{}
+)
 
 // NewProcessPlace writes into a process (host pid), and only into the allowed ranges.
 func NewProcessPlace(pid int, allowed []Range) *ProcessPlace {
@@ -101,9 +109,9 @@ func (p *ProcessPlace) Write(from []byte, addr uint64) error {
 			return fmt.Errorf("writing memory of process %d: %w", p.pid, err)
 		}
 		if n <= 0 {
-			// A read-only mapping: page by page, until it can be written again.
-			n = min(len(from), PageSize-int(addr%PageSize))
-			if err := p.force(from[:n], addr); err != nil {
+			// A read-only mapping. By this way what can be written is, too.
+			n = len(from)
+			if err := p.force(from, addr); err != nil {
 				return err
 			}
 		}
@@ -112,19 +120,44 @@ func (p *ProcessPlace) Write(from []byte, addr uint64) error {
 	return nil
 }
 
-// force writes read-only memory, by /proc/PID/mem.
-func (p *ProcessPlace) force(from []byte, addr uint64) error {
+// Read implements Peeker.
+func (p *ProcessPlace) Read(to []byte, addr uint64) error {
+	if err := p.check(addr, uint64(len(to))); err != nil {
+		return err
+	}
+	if n, err := kernel.ReadProcess(p.pid, to, addr+p.base); err == nil && n == len(to) {
+		return nil
+	}
+	mem, err := p.memory()
+	if err != nil {
+		return err
+	}
+	if _, err := mem.ReadAt(to, int64(addr+p.base)); err != nil {
+		return fmt.Errorf("reading %d bytes at %#x of process %d: %w", len(to), addr, p.pid, err)
+	}
+	return nil
+}
+
+// memory is /proc/PID/mem.
+func (p *ProcessPlace) memory() (*os.File, error) {
 	p.mu.Lock()
-	mem := p.mem
-	if mem == nil {
+	defer p.mu.Unlock()
+	if p.mem == nil {
 		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", p.pid), os.O_RDWR, 0)
 		if err != nil {
-			p.mu.Unlock()
-			return fmt.Errorf("opening the memory of process %d: %w", p.pid, err)
+			return nil, fmt.Errorf("opening the memory of process %d: %w", p.pid, err)
 		}
-		p.mem, mem = f, f
+		p.mem = f
 	}
-	p.mu.Unlock()
+	return p.mem, nil
+}
+
+// force writes read-only memory, by /proc/PID/mem.
+func (p *ProcessPlace) force(from []byte, addr uint64) error {
+	mem, err := p.memory()
+	if err != nil {
+		return err
+	}
 	if _, err := mem.WriteAt(from, int64(addr)); err != nil {
 		return fmt.Errorf("writing %d bytes at %#x of process %d: %w", len(from), addr, p.pid, err)
 	}

@@ -4,6 +4,7 @@ package memory
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ type arrival struct {
 	run     run
 	place   Place
 	payload []byte // in buf
+	like    Peeker // codecLike: where to take it from
 	buf     []byte
 }
 
@@ -32,7 +34,7 @@ func Receive(ctx context.Context, r io.Reader, place func(kind Kind, id uint32) 
 		free <- &arrival{buf: make([]byte, MaxRun)}
 	}
 	work := make(chan *arrival, depth)
-	var wait sync.WaitGroup
+	var wait, flying sync.WaitGroup
 	for range workers {
 		wait.Go(func() {
 			buf := make([]byte, MaxRun)
@@ -42,11 +44,13 @@ func Receive(ctx context.Context, r io.Reader, place func(kind Kind, id uint32) 
 						fail(err)
 					}
 				}
+				flying.Done()
 				free <- a
 			}
 		})
 	}
-	totals, err := take(ctx, r, place, free, work)
+	t := taker{r: reader{r: r}, place: place, free: free, work: work, flying: &flying, room: make([]byte, small)}
+	totals, err := t.take(ctx)
 	close(work)
 	wait.Wait()
 	if cause := context.Cause(ctx); cause != nil && (err == nil || errors.Is(err, ctx.Err())) {
@@ -55,20 +59,35 @@ func Receive(ctx context.Context, r io.Reader, place func(kind Kind, id uint32) 
 	return totals, err
 }
 
-// take reads the stream.
-func take(ctx context.Context, r io.Reader, place func(Kind, uint32) (Place, error), free <-chan *arrival, work chan<- *arrival) (Totals, error) {
+// small runs are put where they go by who reads the stream.
+const small = 64 << 10
+
+// taker reads the stream and hands the runs out.
+type taker struct {
+	r      reader
+	place  func(Kind, uint32) (Place, error)
+	free   chan *arrival
+	work   chan<- *arrival
+	flying *sync.WaitGroup // runs handed out and not yet in their places
+	room   []byte
+
+	done  map[uint32]Place // processes of which all runs were handed out
+	whole uint32           // and up to this one are in their places
+}
+
+func (t *taker) take(ctx context.Context) (Totals, error) {
 	var totals Totals
 	var last run
 	var where Place
-	d := reader{r: r}
+	t.done = map[uint32]Place{}
 	for {
 		var a *arrival
 		select {
 		case <-ctx.Done():
 			return totals, ctx.Err()
-		case a = <-free:
+		case a = <-t.free:
 		}
-		next, payload, err := d.next(a.buf)
+		next, payload, err := t.r.next(a.buf)
 		if err == io.EOF {
 			return totals, nil
 		}
@@ -76,7 +95,10 @@ func take(ctx context.Context, r io.Reader, place func(Kind, uint32) (Place, err
 			return totals, err
 		}
 		if where == nil || next.kind != last.kind || next.id != last.id {
-			if where, err = place(next.kind, next.id); err != nil {
+			if where != nil && last.kind == Process {
+				t.done[last.id] = where
+			}
+			if where, err = t.place(next.kind, next.id); err != nil {
 				return totals, fmt.Errorf("receiving memory of %v %d: %w", next.kind, next.id, err)
 			}
 		}
@@ -84,18 +106,55 @@ func take(ctx context.Context, r io.Reader, place func(Kind, uint32) (Place, err
 		totals.Runs++
 		totals.Bytes += uint64(next.length)
 		totals.Stored += uint64(next.stored)
-		if next.codec == codecZero {
+		a.like = nil
+		switch next.codec {
+		case codecZero:
 			totals.Zeros += uint64(next.length)
+		case codecLike:
+			totals.Like += uint64(next.length)
+			if a.like, err = t.other(binary.LittleEndian.Uint32(payload)); err != nil {
+				return totals, err
+			}
 		}
 		a.run, a.place, a.payload = next, where, payload
-		work <- a
+		if next.length <= small {
+			// Waking a worker takes longer.
+			if err := a.put(t.room); err != nil {
+				return totals, err
+			}
+			t.free <- a
+			continue
+		}
+		t.flying.Add(1)
+		t.work <- a
 	}
+}
+
+// other is an earlier process, when all of its memory is there.
+func (t *taker) other(id uint32) (Peeker, error) {
+	p, ok := t.done[id].(Peeker)
+	if !ok {
+		return nil, damaged("a run is said to be like process %d, which has not come before", id)
+	}
+	if id > t.whole {
+		t.flying.Wait()
+		for have := range t.done {
+			t.whole = max(t.whole, have)
+		}
+	}
+	return p, nil
 }
 
 // put checks a run and writes it.
 func (a *arrival) put(buf []byte) error {
-	if a.run.codec == codecZero {
+	switch a.run.codec {
+	case codecZero:
 		return a.place.Zero(a.run.addr, uint64(a.run.length))
+	case codecLike:
+		if err := a.like.Read(buf[:a.run.length], a.run.addr); err != nil {
+			return err
+		}
+		return a.place.Write(buf[:a.run.length], a.run.addr)
 	}
 	from, err := a.run.unpack(a.payload, buf)
 	if err != nil {

@@ -25,6 +25,10 @@ type Source struct {
 	ID     uint32
 	Ranges []Range // ascending, in run addresses
 
+	// Like is a process that comes before this one in the stream and may have the same
+	// bytes at the same addresses, as processes of one program do. Both stand still.
+	Like *Source
+
 	// Either the host pid of a process to read from, where run address a lies at a+Base ...
 	Pid  int
 	Base uint64
@@ -46,6 +50,7 @@ type Totals struct {
 	Runs   uint64
 	Bytes  uint64 // memory that runs stand for
 	Stored uint64 // payload on the wire
+	Like   uint64 // memory that is told of as the same as an earlier process's
 	Zeros  uint64 // memory read and left out, or sent without payload, because it is zero
 	Gone   uint64 // memory that was not there any more (Options.Live)
 }
@@ -68,6 +73,7 @@ type piece struct {
 	addr uint64
 	n    int
 	keep bool // KeepZeros
+	like bool // the source's Like has pages of its own there
 	at   int  // in chunk.buf
 }
 
@@ -75,6 +81,7 @@ type chunk struct {
 	source  *Source
 	pieces  []piece
 	buf     []byte
+	like    []byte // what the source's Like has, as in buf
 	packed  []byte
 	records [][]byte
 	totals  Totals
@@ -151,8 +158,40 @@ func arrange(sources []Source) ([]Source, error) {
 			}
 			last = r.End
 		}
+		if s.Like != nil && (s.Kind != Process || s.Like.Kind != Process || s.Like.ID >= s.ID) {
+			return nil, fmt.Errorf("sending memory: %v %d is said to be like %v %d", s.Kind, s.ID, s.Like.Kind, s.Like.ID)
+		}
 	}
 	return sources, nil
+}
+
+// part is a range, or a part of one that the source's Like has pages of its own in.
+type part struct {
+	Range
+	like bool
+}
+
+// alike cuts a source's ranges where its Like's begin and end.
+func alike(s *Source) []part {
+	out := make([]part, 0, len(s.Ranges))
+	var other []Range
+	if s.Like != nil && s.Pid != 0 && s.Like.Pid != 0 {
+		other = s.Like.Ranges
+	}
+	for _, r := range s.Ranges {
+		at := r.Start
+		for _, o := range Within(other, r.Start, r.End) {
+			if at < o.Start {
+				out = append(out, part{Range{at, o.Start, r.KeepZeros}, false})
+			}
+			out = append(out, part{Range{o.Start, o.End, r.KeepZeros}, true})
+			at = o.End
+		}
+		if at < r.End {
+			out = append(out, part{Range{at, r.End, r.KeepZeros}, false})
+		}
+	}
+	return out
 }
 
 // plan cuts the ranges into chunks.
@@ -172,7 +211,7 @@ func (s *sender) plan(ctx context.Context, sources []Source, work, ordered chan<
 	for i := range sources {
 		var c *chunk
 		room := 0
-		for _, r := range sources[i].Ranges {
+		for _, r := range alike(&sources[i]) {
 			for at := r.Start; at < r.End; {
 				if c == nil {
 					select {
@@ -183,7 +222,7 @@ func (s *sender) plan(ctx context.Context, sources []Source, work, ordered chan<
 					c.source, c.pieces, room = &sources[i], c.pieces[:0], chunkSize
 				}
 				n := int(min(r.End-at, uint64(room)))
-				c.pieces = append(c.pieces, piece{addr: at, n: n, keep: r.KeepZeros})
+				c.pieces = append(c.pieces, piece{addr: at, n: n, keep: r.KeepZeros, like: r.like})
 				at += uint64(n)
 				room -= n
 				if room == 0 || len(c.pieces) == maxPieces {
@@ -270,6 +309,7 @@ func (t *Totals) add(o *Totals) {
 	t.Runs += o.Runs
 	t.Bytes += o.Bytes
 	t.Stored += o.Stored
+	t.Like += o.Like
 	t.Zeros += o.Zeros
 	t.Gone += o.Gone
 }
@@ -284,6 +324,12 @@ func (s *sender) fill(c *chunk) error {
 	c.records, c.totals = c.records[:0], Totals{}
 	if err := s.read(c); err != nil {
 		return err
+	}
+	if c.source.Like != nil {
+		if c.like == nil {
+			c.like = make([]byte, chunkRoom)
+		}
+		s.readLike(c)
 	}
 	s.pack(c)
 	return nil

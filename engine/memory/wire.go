@@ -42,6 +42,7 @@ const (
 	codecRaw  codec = 0
 	codecS2   codec = 1
 	codecZero codec = 2 // no payload: all zeros
+	codecLike codec = 3 // payload: the id (4 bytes) of an earlier process that has the same there
 )
 
 // header is what precedes each run's payload, little-endian:
@@ -53,7 +54,10 @@ const (
 // payload the number of bytes of memory (8 bytes).
 const headerSize = 40
 
-const endPayload = 8
+const (
+	endPayload  = 8
+	likePayload = 4
+)
 
 type run struct {
 	kind   Kind
@@ -183,6 +187,10 @@ func (d *reader) check(r *run) error {
 	case codecZero:
 		if r.stored != 0 {
 			return damaged("%d bytes stand for zeros", r.stored)
+		}
+	case codecLike:
+		if r.kind != Process || r.stored != likePayload {
+			return damaged("%d bytes say which process %v %d is like", r.stored, r.kind, r.id)
 		}
 	default:
 		return damaged("unknown codec %d", r.codec)

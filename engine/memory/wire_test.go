@@ -37,7 +37,7 @@ func readAll(r io.Reader) (runs int, err error) {
 		if err != nil {
 			return runs, err
 		}
-		if next.codec != codecZero && len(got) != int(next.length) {
+		if next.codec != codecZero && next.codec != codecLike && len(got) != int(next.length) {
 			return runs, errors.New("a run of the wrong length came out")
 		}
 		runs++

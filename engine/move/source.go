@@ -178,6 +178,8 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 		if s.frozen, err = checkpoint.Freeze(s.tracer, s.cap.InitPid()); err != nil {
 			return err
 		}
+		out.Since = s.frozen.Since
+		s.frozen.Keep = s.keepProcessors
 		s.paused = true
 		if s.portals.Screen, s.portals.Held, err = s.cap.Pause(ctx); err != nil {
 			return err
@@ -290,6 +292,7 @@ func (s *Source) Thaw() error {
 		}
 		procs := s.frozen.Procs
 		errs = append(errs, s.tracer.Do(s.frozen.Thaw))
+		dropProcessors(s.cap)
 		s.frozen = nil
 		if s.held {
 			// SIGCONT takes back a SIGSTOP that is pending, and wakes what

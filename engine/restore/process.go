@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -132,11 +134,21 @@ func (b *Builder) layout(p *tracee.Process, proc *image.Process) error {
 }
 
 func (b *Builder) limits(p *tracee.Process, proc *image.Process) error {
-	for r, want := range proc.Rlimits {
-		var have unix.Rlimit
-		if err := unix.Prlimit(p.Pid, r, nil, &have); err != nil {
-			return fmt.Errorf("reading limit %d: %w", r, err)
+	if b.limitsHere == nil {
+		// They come from pid 1, and so are the same in all.
+		for r := range 16 {
+			var have unix.Rlimit
+			if err := unix.Prlimit(p.Pid, r, nil, &have); err != nil {
+				return fmt.Errorf("reading limit %d: %w", r, err)
+			}
+			b.limitsHere = append(b.limitsHere, have)
 		}
+		if text, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid)); err == nil {
+			b.oomHere, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+	}
+	for r, want := range proc.Rlimits { // at most 16, image.Validate
+		have := b.limitsHere[r]
 		// A hard limit cannot be raised; what the app uses of it was checked
 		// before the move.
 		set := unix.Rlimit{Max: min(want.Max, have.Max)}
@@ -147,6 +159,9 @@ func (b *Builder) limits(p *tracee.Process, proc *image.Process) error {
 		if err := unix.Prlimit(p.Pid, r, &set, nil); err != nil {
 			return fmt.Errorf("setting limit %d: %w", r, err)
 		}
+	}
+	if proc.OOMScoreAdj == b.oomHere {
+		return nil
 	}
 	// Only raising is allowed; less would need privileges.
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid), []byte(fmt.Sprint(proc.OOMScoreAdj)), 0)

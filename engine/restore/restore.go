@@ -14,6 +14,7 @@
 package restore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -44,6 +45,10 @@ type Builder struct {
 	clock    int64       // what the capsule adds to CLOCK_MONOTONIC, ns
 	train    uint64
 	park     uint64
+	// What every process has from pid 1; nil: not looked at yet.
+	limitsHere []unix.Rlimit
+	oomHere    int
+
 	foreign  bool   // the app comes from a kernel with another vdso
 	vdsoAt   uint64 // where this kernel's vdso is, if foreign
 	hereVDSO image.Machine
@@ -309,20 +314,50 @@ func (b *Builder) ClockBehind() time.Duration {
 // Resume lets the app run. From the moment it is called the app is here.
 func (b *Builder) Resume() error {
 	all := []*tracee.Process{b.init}
-	for _, p := range b.procs {
-		all = append(all, p)
+	var stopped []*tracee.Process
+	for pid, p := range b.procs {
+		if b.images[pid].Stopped {
+			stopped = append(stopped, p)
+		} else {
+			all = append(all, p)
+		}
 	}
 	var errs []error
 	elapsed := b.elapsed()
 	for _, set := range b.late {
 		errs = append(errs, set(elapsed))
 	}
-	for _, p := range all {
+	for _, p := range append(stopped, all...) {
 		errs = append(errs, p.SetExitKill(false))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("letting the app go: %w", err)
 	}
 	b.tracer.ExitKill = false
-	return b.tracer.DetachAll(all)
+	if len(stopped) > 0 {
+		// Nobody is to see them run.
+		errs = append(errs, b.tracer.DetachAll(stopped))
+		awaitStop(stopped)
+	}
+	return errors.Join(append(errs, b.tracer.DetachAll(all))...)
 }
+
+// awaitStop waits until processes that were let go with a SIGSTOP have taken it.
+func awaitStop(all []*tracee.Process) {
+	deadline := time.Now().Add(stopPatience)
+	for _, p := range all {
+		for time.Now().Before(deadline) {
+			stat, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/stat", p.Pid))
+			if err != nil {
+				break // it has been killed meanwhile
+			}
+			if _, state, ok := bytes.Cut(stat, []byte(") ")); !ok || state[0] != 'R' {
+				break
+			}
+			kernel.Yield()
+		}
+	}
+}
+
+// stopPatience bounds awaitStop: an app is not kept for it.
+const stopPatience = 20 * time.Millisecond

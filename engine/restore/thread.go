@@ -75,6 +75,10 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 	}
 	for i := range proc.Threads {
 		th, t := p.Threads[i], &proc.Threads[i]
+		// Not before: it leaves the processor on which stops are cheap.
+		if err := b.schedule(th.Tid, t); err != nil {
+			return fmt.Errorf("thread %d: %w", t.Tid, err)
+		}
 		if err := th.SetXState(t.XState); err != nil {
 			return fmt.Errorf("thread %d: setting its extended state: %w", t.Tid, err)
 		}
@@ -107,15 +111,24 @@ func (b *Builder) pieces(p *tracee.Process, proc *image.Process) (uint64, error)
 		return 0, nil
 	}
 	size := (uint64(n)*pieceSize + 4095) &^ 4095
-	at, err := call(p, "mapping the page that resumes system calls", unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_EXEC,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
-	if err != nil {
-		return 0, err
+	at := b.train + trainRoom - size
+	if size > trainRoom-tracee.TrainSize {
+		return 0, fmt.Errorf("%d of its threads wait with a time-out: more than hither can let go on", n)
 	}
 	data, addr := p.Scratch()
 	copy(data, pieceName+"\x00")
-	// A kernel without names for anonymous memory does without.
-	_, _ = call(p, "naming it", unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, at, size, addr)
+	calls := []tracee.Call{
+		{Nr: unix.SYS_MMAP, Args: [6]uint64{at, size, unix.PROT_READ | unix.PROT_EXEC,
+			unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0}},
+		// A kernel without names for anonymous memory does without.
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, at, size, addr}},
+	}
+	if err := p.Leader().Batch(calls); err != nil {
+		return 0, err
+	}
+	if err := calls[0].Err(); err != nil {
+		return 0, fmt.Errorf("mapping the page that resumes system calls: %w", err)
+	}
 	return at, nil
 }
 
@@ -260,9 +273,6 @@ func (b *Builder) thread(th *tracee.Thread, proc *image.Process, t *image.Thread
 		c.add("registering its restartable sequences", unix.SYS_RSEQ, t.RseqAddr, uint64(t.RseqLen), 0, uint64(t.RseqSig))
 	}
 	c.add("setting its timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, t.TimerSlack)
-	if err := b.schedule(th.Tid, t); err != nil {
-		return err
-	}
 	for _, info := range t.Pending {
 		if err := c.run(th); err != nil { // before the scratch is used again
 			return err

@@ -7,9 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
+
+	"hither/engine/kernel"
 )
 
 // atSysinfoEhdr is AT_SYSINFO_EHDR of the auxiliary vector: where the vdso lies.
@@ -51,6 +52,29 @@ func (p *Process) findGadget() (uint64, error) {
 	return p.gadget, err
 }
 
+// Scout finds out beforehand what Prepare needs to know of the process. Unlike all
+// else it may be called off the tracer's thread, while nothing else is done with the process.
+func (p *Process) Scout() error {
+	if _, err := p.findGadget(); err != nil {
+		return err
+	}
+	s := &scouted{}
+	var err error
+	if s.zero, err = p.findZero(); err != nil {
+		return err
+	}
+	if s.old, err = p.leftovers(); err != nil {
+		return err
+	}
+	p.scouted = s
+	return nil
+}
+
+type scouted struct {
+	zero uint64
+	old  []uint64
+}
+
 // findZero finds a zero byte, which makes an empty string.
 func (p *Process) findZero() (uint64, error) {
 	zero := []byte{0}
@@ -76,7 +100,7 @@ func (p *Process) findZero() (uint64, error) {
 
 // inVDSO looks for bytes in what the auxiliary vector says is the vdso.
 func (p *Process) inVDSO(what []byte) (uint64, bool) {
-	auxv, err := os.ReadFile(fmt.Sprintf("/proc/%d/auxv", p.Pid))
+	auxv, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/auxv", p.Pid))
 	if err != nil {
 		return 0, false
 	}
@@ -126,7 +150,7 @@ func (p *Process) leftovers() ([]uint64, error) {
 
 // startTime is when a process started, in ticks since the machine did.
 func startTime(pid string) (uint64, error) {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	stat, err := kernel.ReadProc("/proc/" + pid + "/stat")
 	if err != nil {
 		return 0, fmt.Errorf("reading when process %s started: %w", pid, err)
 	}
@@ -147,7 +171,7 @@ type mapping struct {
 
 // eachMapping calls fn for each mapping until it returns false.
 func (p *Process) eachMapping(fn func(mapping) bool) error {
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.Pid))
+	maps, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/maps", p.Pid))
 	if err != nil {
 		return fmt.Errorf("reading the mappings of %s: %w", name(p.Pid), err)
 	}

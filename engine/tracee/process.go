@@ -24,6 +24,7 @@ type Process struct {
 
 	t         *Tracer
 	gadget    uint64 // address of a `syscall` instruction in it; 0: not looked for yet
+	scouted   *scouted
 	train     *train
 	trainAt   uint64
 	heritable bool         // the train is mapped in children, too

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -94,7 +93,7 @@ func (f *freezing) run(list func() ([]int, error)) error {
 
 // seize attaches to the threads of one process that are not attached yet.
 func (f *freezing) seize(pid int) error {
-	tids, err := numbers(fmt.Sprintf("/proc/%d/task", pid))
+	tids, err := kernel.Threads(pid)
 	if err != nil {
 		return nil // it has ended
 	}
@@ -203,7 +202,7 @@ func (f *freezing) undo() bool {
 
 // ended says whether a thread is a zombie or gone.
 func ended(pid, tid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid))
+	stat, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid))
 	if err != nil {
 		return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
 	}
@@ -214,7 +213,7 @@ func ended(pid, tid int) bool {
 // refused explains why a process could not be seized.
 func refused(pid int, err error) error {
 	cure := ""
-	status, rerr := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, rerr := kernel.ReadProc(fmt.Sprintf("/proc/%d/status", pid))
 	if _, after, ok := strings.Cut(string(status), "TracerPid:\t"); rerr == nil && ok {
 		if line, _, _ := strings.Cut(after, "\n"); line != "0" {
 			cure = fmt.Sprintf(" (process %s debugs it: end that first)", line)
@@ -228,29 +227,9 @@ func refused(pid int, err error) error {
 
 // whereabouts is the kernel function a thread sleeps in, as far as the kernel tells.
 func whereabouts(th *Thread) string {
-	wchan, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/wchan", th.p.Pid, th.Tid))
+	wchan, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/task/%d/wchan", th.p.Pid, th.Tid))
 	if err != nil || len(wchan) == 0 || string(wchan) == "0" {
 		return "the kernel"
 	}
 	return string(wchan)
-}
-
-// numbers lists the names of a directory of /proc that are numbers.
-func numbers(dir string) ([]int, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	var all []int
-	for _, n := range names {
-		if i, err := strconv.Atoi(n); err == nil {
-			all = append(all, i)
-		}
-	}
-	return all, nil
 }

@@ -103,17 +103,16 @@ func (p *Process) Prepare(at uint64) error {
 }
 
 func (p *Process) makeTrain(th *Thread, at uint64) error {
-	empty, err := p.findZero()
-	if err != nil {
-		return err
+	if p.scouted == nil {
+		if err := p.Scout(); err != nil {
+			return err
+		}
 	}
-	old, err := p.leftovers()
-	if err != nil {
-		return err
-	}
+	empty, old := p.scouted.zero, p.scouted.old
+	p.scouted = nil // good for once
 	tr := &train{users: 1}
 	var fd uint64
-	err = th.stepping(func(step func(uintptr, ...uint64) (uint64, error)) error {
+	err := th.stepping(func(step func(uintptr, ...uint64) (uint64, error)) error {
 		for _, start := range old {
 			if _, err := step(unix.SYS_MUNMAP, start, TrainSize); err != nil {
 				return fmt.Errorf("unmapping what an earlier tracer left: %w", err)

@@ -1,0 +1,84 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
+)
+
+// While an app is asked, tracer and traced wake each other some thousand times,
+// which between processors takes three times as long as on one. So all of them
+// are gathered on one processor. It is the only trace that a tracer's death
+// would leave on the app; Keep says what it was before.
+
+// Processors are the threads that are gathered, by tid of this host: those each may
+// run on (sched_setaffinity(2)).
+type Processors map[int]unix.CPUSet
+
+// gatherThreads moves the frozen threads, and this one, to one processor.
+func (f *Frozen) gatherThreads() error {
+	var one unix.CPUSet
+	cpu := kernel.Processor()
+	one.Set(cpu)
+	if f.Keep == nil || f.affinity.Count() < 2 || !f.affinity.IsSet(cpu) {
+		return nil
+	}
+	before := Processors{}
+	for _, p := range f.Procs {
+		for _, th := range p.Threads {
+			var set unix.CPUSet
+			if th.Gone() || unix.SchedGetaffinity(th.Tid, &set) != nil {
+				continue
+			}
+			before[th.Tid] = set
+		}
+	}
+	if f.Keep(before) != nil {
+		return nil
+	}
+	f.gathered = before
+	if err := unix.SchedSetaffinity(0, &one); err != nil { // the tracer's thread, which ends with the tracer
+		return fmt.Errorf("moving to one processor: %w", err)
+	}
+	for tid := range before {
+		// One that may not be moved is slower, no more.
+		_ = unix.SchedSetaffinity(tid, &one)
+	}
+	return nil
+}
+
+// scatterThreads undoes gatherThreads.
+func (f *Frozen) scatterThreads() error {
+	if f.gathered == nil {
+		return nil
+	}
+	var pids []int
+	for _, p := range f.Procs {
+		pids = append(pids, p.Pid)
+	}
+	err := Scatter(f.gathered, pids)
+	f.gathered = nil
+	return err
+}
+
+// Scatter gives the threads of some processes back the processors they had.
+func Scatter(before Processors, pids []int) error {
+	var errs []error
+	for _, pid := range pids {
+		tids, err := kernel.Threads(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, tid := range tids {
+			if set, ok := before[tid]; ok {
+				if err := unix.SchedSetaffinity(tid, &set); err != nil && err != unix.ESRCH {
+					errs = append(errs, fmt.Errorf("giving thread %d its processors back: %w", tid, err))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
