@@ -207,6 +207,17 @@ const (
 	XkbBellClassResultBellFeedbackClass XkbBellClassResult = 5
 )
 
+// Constants of ID.
+const (
+	XkbIDUseCoreKbd  = 256
+	XkbIDUseCorePtr  = 512
+	XkbIDDfltXIClass = 768
+	XkbIDDfltXIId    = 1024
+	XkbIDAllXIClass  = 1280
+	XkbIDAllXIId     = 1536
+	XkbIDXINone      = 65280
+)
+
 // XkbGroup is the set of constants Group.
 type XkbGroup uint32
 

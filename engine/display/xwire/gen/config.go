@@ -55,14 +55,14 @@ var choices = []choice{
 		"GetIndicatorState", "GetIndicatorMap", "SetIndicatorMap", "GetNames", "SetNames", "PerClientFlags",
 	}, events: []string{
 		"NewKeyboardNotify", "MapNotify", "StateNotify", "ControlsNotify", "IndicatorStateNotify", "IndicatorMapNotify", "NamesNotify", "CompatMapNotify", "BellNotify",
-	}},
+	}, enums: []string{"ID"}},
 }
 
 // renamed are types whose name would not do in Go, or would be taken.
 var renamed = map[string]string{
 	"xproto.VISUALID": "VisualID", "xproto.VISUALTYPE": "VisualType", "xproto.GCONTEXT": "GContext", "xproto.CHAR2B": "Char2B",
 	"xproto.STR": "Str", "xproto.COLORITEM": "ColorItem", "xproto.TIMECOORD": "TimeCoord",
-	"xproto.CW": "CW", "xproto.GC": "GC", "xproto.GX": "GX", "xproto.KB": "KB", "render.CP": "RenderCP",
+	"xkb.ID": "XkbID", "xproto.CW": "CW", "xproto.GC": "GC", "xproto.GX": "GX", "xproto.KB": "KB", "render.CP": "RenderCP",
 	"sync.CA": "SyncCA", "sync.ALARMSTATE": "SyncAlarmState", "sync.TESTTYPE": "SyncTestType", "sync.VALUETYPE": "SyncValueType",
 	"sync.SYSTEMCOUNTER": "SyncSystemCounter", "sync.WAITCONDITION": "SyncWaitCondition",
 	"render.PICTFORMAT": "RenderPictFormat", "render.PICTFORMINFO": "RenderPictFormInfo", "render.PICTVISUAL": "RenderPictVisual",
