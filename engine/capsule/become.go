@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/display"
 )
 
 // becomeInit makes what pid 1 holds and becomes it; net is the network's
@@ -31,6 +33,17 @@ func becomeInit(s *Spec, net int) error {
 	if s.TTY && !s.Restore {
 		if held[FDTerminal], err = openTerminal("/dev/ptmx", s.Winsize, s.Termios); err != nil {
 			return err
+		}
+	}
+	if !s.NoDisplay && !s.Restore { // an app that comes brings them
+		for i, service := range display.Services(RuntimeDir(os.Getuid())) {
+			fd, err := service.Listen()
+			if err != nil {
+				return err
+			}
+			if held[FDDisplay+i], err = high(fd); err != nil {
+				return err
+			}
 		}
 	}
 	reports, err := high(stageReport)

@@ -28,6 +28,23 @@ type Capsule struct {
 	// keeps the keeper until Wait or Close.
 	runner *net.UnixConn
 	first  State
+
+	// Notice, where set, is called by Wait and Notices with what the keeper has to
+	// say to a person.
+	Notice func(text string)
+}
+
+// Notices is for who started an app and does not Wait: it returns when the app
+// is over, or after Close.
+func (c *Capsule) Notices() {
+	conn := c.runner
+	for conn != nil {
+		r, err := readResponse(conn)
+		if err != nil || r.Notice == "" {
+			return
+		}
+		c.Notice(r.Notice)
+	}
 }
 
 // Start makes a capsule and starts the app in it. Of stdio those that are
@@ -91,7 +108,7 @@ func prepare(s *Spec, stdio [3]*os.File) (pass []*os.File, std [3]int) {
 	if s.Dir == "" {
 		s.Dir = "/"
 	}
-	s.Env = insideEnv(s.Env, os.Getuid())
+	s.Env = insideEnv(s.Env, os.Getuid(), s.NoDisplay)
 	s.TTY = s.TTY || s.Detached
 	for i, f := range stdio {
 		std[i] = -1
@@ -275,8 +292,14 @@ func (c *Capsule) Wait(ctx context.Context) (Outcome, error) {
 		if err == nil {
 			conn := c.runner
 			stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // a socket
-			var r response
-			r, err = readResponse(conn)
+			r, err2 := readResponse(conn)
+			for err2 == nil && r.Notice != "" {
+				if c.Notice != nil {
+					c.Notice(r.Notice)
+				}
+				r, err2 = readResponse(conn)
+			}
+			err = err2
 			stop()
 			if err == nil {
 				if r.Status == nil {

@@ -120,6 +120,25 @@ func (c *Capsule) Pause(ctx context.Context) (screen, held []byte, err error) {
 	return r.Screen, r.Held, nil
 }
 
+// Part makes the capsule let go of the desktop: its windows stay there as
+// pictures. It comes before the app is frozen, since its X server must do its part,
+// and may be asked for again. Resume undoes it.
+func (c *Capsule) Part(ctx context.Context) error {
+	if _, err := c.one(ctx, &request{Op: "part"}); err != nil {
+		return fmt.Errorf("taking %s off the desktop: %w", c.first.Spec.Name, err)
+	}
+	return nil
+}
+
+// Desktop shows the app's windows on the desktop that these environment variables
+// name, from now on.
+func (c *Capsule) Desktop(ctx context.Context, env []string) error {
+	if _, err := c.one(ctx, &request{Op: "desktop", Env: desktopOf(env)}); err != nil {
+		return fmt.Errorf("showing the windows of %s: %w", c.first.Spec.Name, err)
+	}
+	return nil
+}
+
 // Resume opens them again: the app has not moved.
 func (c *Capsule) Resume(ctx context.Context) error {
 	if _, err := c.one(ctx, &request{Op: "resume"}); err != nil {

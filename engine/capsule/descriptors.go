@@ -24,8 +24,10 @@ const (
 	FDTerminal   = 10 // master of the app's terminal; closed if it has none
 	FDNet        = 11 // TUN or packet socket; closed if there is none
 	FDSignal     = 12 // signalfd for SIGCHLD
+	FDDisplay    = 13 // listens for X clients, see package display; 13 and 14 are closed if it has no display
+	FDBus        = 14 // listens for those of the session bus
 
-	FDLast = FDSignal
+	FDLast = FDBus
 )
 
 // What may be written to FDGoWrite.

@@ -39,5 +39,5 @@
 //
 // # Locks
 //
-// In a keeper: ordering, then saving, then mu. Under mu nothing blocks.
+// In a keeper: starting, then ordering, then saving, then mu. Under mu nothing blocks.
 package capsule

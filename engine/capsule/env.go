@@ -2,8 +2,11 @@ package capsule
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
+
+	"hither/engine/display"
 )
 
 // RuntimeDir is the capsule's own XDG_RUNTIME_DIR.
@@ -11,10 +14,9 @@ func RuntimeDir(uid int) string { return "/run/user/" + strconv.Itoa(uid) }
 
 // outside are variables that name things which a capsule does not have: sockets
 // in the host's private folders, terminals, sessions and services of the host.
+// Package display names those of its desktop.
 var outside = map[string]bool{
-	"DISPLAY": true, "WAYLAND_DISPLAY": true, "WAYLAND_SOCKET": true, "XAUTHORITY": true, "WINDOWID": true,
-	"DESKTOP_STARTUP_ID": true, "XDG_ACTIVATION_TOKEN": true, "XDG_SESSION_ID": true, "XDG_SEAT": true, "XDG_VTNR": true,
-	"SESSION_MANAGER": true, "DBUS_SESSION_BUS_ADDRESS": true, "DBUS_STARTER_ADDRESS": true,
+	"XDG_SESSION_ID": true, "XDG_SEAT": true, "XDG_VTNR": true,
 	"SSH_AUTH_SOCK": true, "SSH_AGENT_PID": true, "SSH_TTY": true, "GPG_AGENT_INFO": true, "GPG_TTY": true,
 	"TMUX": true, "TMUX_PANE": true, "STY": true, "PULSE_SERVER": true, "PIPEWIRE_REMOTE": true,
 	"NOTIFY_SOCKET": true, "LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true,
@@ -22,19 +24,23 @@ var outside = map[string]bool{
 }
 
 // insideEnv is a host's environment made true for the inside of a capsule.
-func insideEnv(env []string, uid int) []string {
-	out := make([]string, 0, len(env)+1)
+func insideEnv(env []string, uid int, noDisplay bool) []string {
+	out := make([]string, 0, len(env)+16)
 	for _, kv := range env {
 		name, value, _ := strings.Cut(kv, "=")
 		switch {
-		case outside[name], name == "XDG_RUNTIME_DIR":
+		case outside[name], slices.Contains(display.HostEnv, name), name == "XDG_RUNTIME_DIR":
 			continue
 		case name == "TMPDIR" && path.Clean(value) != "/tmp" && strings.HasPrefix(value, "/tmp"):
 			continue
 		}
 		out = append(out, kv)
 	}
-	return append(out, "XDG_RUNTIME_DIR="+RuntimeDir(uid))
+	out = append(out, "XDG_RUNTIME_DIR="+RuntimeDir(uid))
+	if noDisplay {
+		return append(out, display.NoEnv()...)
+	}
+	return append(out, display.Env(RuntimeDir(uid))...)
 }
 
 // lookup is the value of a variable in an environment.

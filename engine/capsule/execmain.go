@@ -27,6 +27,9 @@ type order struct {
 	// becomes: an index from 0 after the first two, or -1 for the terminal, or
 	// for /dev/null where there is none.
 	Std [3]int `json:"std"`
+	// Listen is how many descriptors of the message, from the first one on that
+	// Std can name, are sockets handed over as systemd does: sd_listen_fds(3).
+	Listen int `json:"listen,omitempty"`
 	// Main: pids after this process's go on from its own.
 	Main bool `json:"main,omitempty"`
 }
@@ -173,6 +176,11 @@ func (o *order) carryOut(fds []int) error {
 	if err := dropCaps(last); err != nil {
 		return err
 	}
+	if o.Listen > 0 {
+		if err := o.handOver(fds); err != nil {
+			return err
+		}
+	}
 	err = syscall.Exec(file, o.Argv, o.Env)
 	if err == unix.ENOEXEC { // a script without #!, as execvp(3) has it
 		err = syscall.Exec("/bin/sh", append([]string{"sh", file}, o.Argv[1:]...), o.Env)
@@ -182,6 +190,21 @@ func (o *order) carryOut(fds []int) error {
 		code = 127
 	}
 	return &ExecError{code, fmt.Sprintf("%s: %v", o.Argv[0], err)}
+}
+
+// handOver places sockets from descriptor 3 on; nothing but exec may follow,
+// since those numbers may be Go's own.
+func (o *order) handOver(fds []int) error {
+	if o.Listen > len(fds) {
+		return errors.New("a socket is missing from the order")
+	}
+	o.Env = append(o.Env, "LISTEN_FDS="+strconv.Itoa(o.Listen), "LISTEN_PID="+strconv.Itoa(os.Getpid()))
+	for i, fd := range fds[:o.Listen] {
+		if err := unix.Dup3(fd, 3+i, 0); err != nil {
+			return fmt.Errorf("placing descriptor %d: %w", 3+i, err)
+		}
+	}
+	return nil
 }
 
 // findCommand finds a command as a shell would, with the app's PATH.

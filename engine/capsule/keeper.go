@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hither/engine/display"
 	"hither/engine/paths"
 )
 
@@ -55,6 +56,16 @@ type keeper struct {
 
 	ordering sync.Mutex // one order at a time; taken before mu
 
+	services   []*service           // fixed but for what mu guards in them
+	notices    map[chan string]bool // who wants to be told; mu
+	noticed    time.Time            // when Notice was told last; mu
+	bridge     *display.Bridge      // mu; nil: there is none
+	parted     bool                 // mu; the bridge has been told to let go
+	reopened   chan struct{}        // mu; closed at the end of what part began, nil otherwise
+	backSoon   *time.Timer          // mu; the bridge is about to be told that it may come back
+	newDesktop chan struct{}        // mu; closed when State.Desktop changes
+	starting   sync.Mutex           // a server or a bridge is being started; taken before ordering
+
 	saving  sync.Mutex // one save at a time; taken before mu
 	cleared bool       // saving; the folder is gone
 }
@@ -81,6 +92,7 @@ func KeeperMain() {
 	k := &keeper{
 		log: slog.New(slog.NewTextHandler(os.Stderr, nil)), pidfd: -1,
 		dead: make(chan struct{}), reaped: make(chan struct{}), mainEnd: make(chan struct{}), exits: map[int]chan int{},
+		services: newServices(), notices: map[chan string]bool{}, newDesktop: make(chan struct{}),
 	}
 	k.left = sync.NewCond(&k.mu)
 	if adopt != "" {
@@ -154,6 +166,9 @@ func (k *keeper) hold(pid int) error {
 		}
 	}
 	go k.reap(exits)
+	if k.state.Phase != Waiting {
+		k.attendServices()
+	}
 	return nil
 }
 
@@ -205,12 +220,16 @@ func (k *keeper) adopt(id string) error {
 	if k.state.Phase == Paused { // a move that asked for it must ask again
 		k.state.Phase = Running
 	}
+	if len(k.state.Desktop) == 0 {
+		k.state.Desktop = desktopOf(os.Environ())
+	}
 	if err := k.hold(k.state.Init.Pid); err != nil {
 		return err
 	}
 	if k.term != nil && (k.state.Status != nil || k.state.Moved != "") {
 		go k.term.End(k.outcome())
 	}
+	go k.endIfIdle() // the last keeper may have died before it could
 	return nil
 }
 
@@ -297,11 +316,12 @@ func (k *keeper) finish() {
 		k.state.Status = &killed
 	}
 	k.endMain()
-	term, out := k.term, k.outcome()
+	term, out, bridge := k.term, k.outcome(), k.bridge
 	k.mu.Unlock()
 	if term != nil {
 		term.End(out)
 	}
+	k.endBridge(bridge)
 	if err := k.save(); err != nil {
 		k.log.Error("saving state", "error", err)
 	}

@@ -38,7 +38,7 @@ func (k *keeper) begin(parent *net.UnixConn) error {
 	if err := k.takeLock(0); err != nil {
 		return err
 	}
-	k.state = State{Spec: h.Spec, Phase: Running, Since: time.Now().Unix()}
+	k.state = State{Spec: h.Spec, Phase: Running, Since: time.Now().Unix(), Desktop: desktopOf(os.Environ())}
 	if h.Spec.Restore {
 		k.state.Phase = Waiting
 	}

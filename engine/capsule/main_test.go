@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ func TestMain(m *testing.M) {
 		case "capsule-exec":
 			ExecMain()
 		case "keeper":
+			BridgeCommand = func() *exec.Cmd { return exec.Command("/proc/self/exe", "bridge") }
 			KeeperMain()
 			os.Exit(0)
 		case "probe":
@@ -30,6 +32,15 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		case "dial":
 			if err := dialMain(os.Args[2]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
+		case "bridge":
+			bridgeMain()
+			os.Exit(0)
+		case "greet":
+			if err := greetMain(); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
@@ -49,6 +60,7 @@ func lab(t *testing.T) context.Context {
 	t.Setenv("XDG_RUNTIME_DIR", filepath.Join(home, "run"))
 	t.Setenv("XDG_DATA_HOME", "")
 	t.Setenv("XDG_STATE_HOME", "")
+	t.Setenv("DISPLAY", "") // no bridge unless the test wants one
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
 	t.Cleanup(func() {

@@ -207,6 +207,7 @@ func (k *keeper) reap(reports *os.File) {
 			go k.mainEnded(exitStatus(status))
 		}
 		k.mu.Unlock()
+		k.endIfIdle()
 	}
 }
 

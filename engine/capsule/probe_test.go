@@ -115,7 +115,7 @@ func TestInside(t *testing.T) {
 	path := probePath(t)
 	const ahead = 1000 * 1e9
 	s := Spec{
-		Argv: []string{path, "probe"}, Env: append(os.Environ(), "DISPLAY=:7", "COLOUR=green"),
+		Argv: []string{path, "probe"}, Env: append(os.Environ(), "DISPLAY=:7", "WAYLAND_DISPLAY=wayland-0", "COLOUR=green"),
 		Dir: os.Getenv("HOME"), Umask: 0o027, Hostname: "elsewhere",
 		Clocks: ClockOffsets{Monotonic: ahead, Boottime: -5e8},
 	}
@@ -164,7 +164,7 @@ func TestInside(t *testing.T) {
 		}
 	}
 	env := strings.Join(p.Env, "\n")
-	if strings.Contains(env, "DISPLAY=") || !strings.Contains(env, "COLOUR=green") || lookup(p.Env, "XDG_RUNTIME_DIR") != RuntimeDir(os.Getuid()) {
+	if lookup(p.Env, "DISPLAY") != ":0" || strings.Count(env, "DISPLAY=") != 1 || !strings.Contains(env, "COLOUR=green") || lookup(p.Env, "XDG_RUNTIME_DIR") != RuntimeDir(os.Getuid()) {
 		t.Errorf("environment:\n%s", env)
 	}
 }

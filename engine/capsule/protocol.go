@@ -19,7 +19,7 @@ import (
 //
 //	attach   and exec with a terminal carry frames of package terminal
 //	exec     without one carries a second answer when the command has ended
-//	wait     likewise when the app has
+//	wait     likewise when the app has, and before that answers with a notice for a person
 //
 // Descriptors travel beside the request's bytes.
 type request struct {
@@ -30,6 +30,7 @@ type request struct {
 	Grace  int64          `json:"grace,omitempty"`   // stop: ns
 	Host   string         `json:"host,omitempty"`    // moved
 	Arrive *Arrival       `json:"arrival,omitempty"` // arrived
+	Env    []string       `json:"env,omitempty"`     // desktop
 }
 
 type response struct {
@@ -38,6 +39,7 @@ type response struct {
 	State  *State `json:"state,omitempty"`
 	Status *int   `json:"status,omitempty"`
 	Moved  string `json:"moved,omitempty"`
+	Notice string `json:"notice,omitempty"`
 	Screen []byte `json:"screen,omitempty"`
 	Held   []byte `json:"held,omitempty"`
 }

@@ -105,6 +105,10 @@ func (k *keeper) do(r *request) (response, error) {
 	switch r.Op {
 	case "stop":
 		return response{}, k.stop(time.Duration(r.Grace))
+	case "part":
+		return response{}, k.part()
+	case "desktop":
+		return response{}, k.setDesktop(r.Env)
 	case "pause":
 		resp := response{}
 		if term != nil {
@@ -116,6 +120,7 @@ func (k *keeper) do(r *request) (response, error) {
 		if term != nil {
 			term.Resume()
 		}
+		k.reopen()
 		return response{}, k.become(Running)
 	case "moved":
 		k.mu.Lock()
@@ -126,6 +131,7 @@ func (k *keeper) do(r *request) (response, error) {
 		if term != nil {
 			go term.End(out)
 		}
+		k.leave(r.Host)
 		return response{}, k.save()
 	case "arrived":
 		return response{}, k.arrived(r.Arrive)
@@ -161,7 +167,11 @@ func (k *keeper) arrived(a *Arrival) error {
 			return err
 		}
 	}
-	return k.become(Running)
+	if err := k.become(Running); err != nil {
+		return err
+	}
+	k.attendServices()
+	return nil
 }
 
 // waitFor tells a client when the app is over here, and stays until it has
@@ -173,10 +183,29 @@ func (k *keeper) waitFor(c net.Conn) {
 		io.Copy(io.Discard, c) //nolint:errcheck // its end is all that counts
 		close(gone)
 	}()
-	select {
-	case <-gone:
-		return
-	case <-k.mainEnd:
+	notices := make(chan string, 4)
+	k.mu.Lock()
+	k.notices[notices] = true
+	k.mu.Unlock()
+	defer func() {
+		k.mu.Lock()
+		delete(k.notices, notices)
+		k.mu.Unlock()
+	}()
+	for over := false; !over; {
+		select {
+		case <-gone:
+			return
+		case text := <-notices:
+			if reply(c, response{Notice: text}) != nil {
+				return
+			}
+		case <-k.mainEnd:
+			over = true
+		}
+	}
+	for len(notices) > 0 {
+		reply(c, response{Notice: <-notices}) //nolint:errcheck // the next one tells
 	}
 	k.mu.Lock()
 	r := response{Status: k.state.Status, Moved: k.state.Moved}
@@ -229,7 +258,7 @@ func (k *keeper) execBeside(c net.Conn, r *request, files []*os.File) error {
 	if o.Env == nil {
 		o.Env = k.state.Spec.Env
 	} else {
-		o.Env = insideEnv(o.Env, os.Getuid())
+		o.Env = insideEnv(o.Env, os.Getuid(), k.state.Spec.NoDisplay)
 	}
 	if o.Dir == "" {
 		o.Dir = k.state.Spec.Dir

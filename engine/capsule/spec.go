@@ -29,6 +29,9 @@ type Spec struct {
 	// pid 1 waits for Go.
 	Restore bool `json:"restore,omitempty"`
 
+	// NoDisplay: it has neither a display nor a session bus, see package display.
+	NoDisplay bool `json:"no_display,omitempty"`
+
 	// Clocks are added to this host's, so that the app's clocks go on.
 	Clocks ClockOffsets `json:"clocks"`
 
@@ -104,7 +107,13 @@ type State struct {
 	Moved  string `json:"moved,omitempty"`  // the host it went to
 	Net    string `json:"net,omitempty"`    // kind of the network descriptor: "tun", "packet", "" for none
 	NoNet  string `json:"no_net,omitempty"` // why there is none
-	Since  int64  `json:"since"`            // unix seconds of the start on this host
+	// Services are the servers that run inside without being the app.
+	Services []Service `json:"services,omitempty"`
+	// Notice is the last that a person was told, and Desktop names this host's
+	// desktop, as environment variables.
+	Notice  string   `json:"notice,omitempty"`
+	Desktop []string `json:"desktop,omitempty"`
+	Since   int64    `json:"since"` // unix seconds of the start on this host
 }
 
 // Proc names a process of the host for good.

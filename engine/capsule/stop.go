@@ -24,8 +24,9 @@ func (k *keeper) stop(grace time.Duration) error {
 		if err != nil {
 			return err
 		}
+		servers := k.serviceTree() // the app may need them to end well
 		for inside, host := range pids {
-			if inside != 1 {
+			if inside != 1 && !servers[host] {
 				unix.Kill(host, unix.SIGTERM) //nolint:errcheck // it may have ended
 				unix.Kill(host, unix.SIGCONT) //nolint:errcheck // a stopped job can end only when it goes on
 			}
