@@ -125,6 +125,7 @@ func inspectCommand() *cobra.Command {
 			}
 			more("host", a.Host)
 			more("why", a.Reason)
+			more("notice", a.Notice)
 			more("command", strings.Join(a.Command, " "))
 			more("folder", a.Dir)
 			more("from", a.Origin)
@@ -140,7 +141,11 @@ func inspectCommand() *cobra.Command {
 			fmt.Println()
 			rows = [][]string{{"PID", "PARENT", "STATE", "THREADS", "MEMORY", "NAME", "HOST PID"}}
 			for _, p := range a.Processes {
-				rows = append(rows, []string{strconv.Itoa(p.Pid), strconv.Itoa(p.Parent), p.State, strconv.Itoa(p.Threads), bytesText(p.Memory), p.Name, strconv.Itoa(p.HostPid)})
+				name := p.Name
+				if p.Service != "" {
+					name += " (" + p.Service + ")"
+				}
+				rows = append(rows, []string{strconv.Itoa(p.Pid), strconv.Itoa(p.Parent), p.State, strconv.Itoa(p.Threads), bytesText(p.Memory), name, strconv.Itoa(p.HostPid)})
 			}
 			if err := table(rows); err != nil || len(a.Problems) == 0 {
 				return err

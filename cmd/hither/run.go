@@ -26,7 +26,7 @@ import (
 )
 
 func runCommand() *cobra.Command {
-	var detached bool
+	var detached, noDisplay bool
 	var name, keys string
 	c := &cobra.Command{
 		Use:   "run [-d] [--name NAME] COMMAND [ARG ...]",
@@ -36,13 +36,14 @@ machine while the command runs. In a terminal it looks and feels as without hith
 and ends with the command's exit status.
 
 With stdin and stdout in a terminal the app gets a terminal that moves with it. Files
-and pipes are passed to the app as they are.`,
+and pipes are passed to the app as they are. An app that wants a display finds one of
+its own, which moves with it, and a session bus; both start when they are wanted.`,
 		Example: `  hither run vim notes.txt
   hither run -d --name clock python3 clock.py
   hither run --detach-keys ctrl-a,d bash`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return own(runApp(c.Context(), capsule.Spec{Name: name, Argv: args, Detached: detached}, keys))
+			return own(runApp(c.Context(), capsule.Spec{Name: name, Argv: args, Detached: detached, NoDisplay: noDisplay}, keys))
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -50,6 +51,7 @@ and pipes are passed to the app as they are.`,
 	}
 	c.Flags().SetInterspersed(false)
 	c.Flags().BoolVarP(&detached, "detach", "d", false, "do not attach: start it, and return")
+	c.Flags().BoolVar(&noDisplay, "no-display", false, "give it neither a display nor a session bus")
 	c.Flags().StringVar(&name, "name", "", "what to call it (default: the command's name)")
 	c.Flags().StringVar(&keys, "detach-keys", "", "keys that leave it running (default ctrl-\\,ctrl-\\)")
 	return c
@@ -110,8 +112,11 @@ func runApp(ctx context.Context, spec capsule.Spec, keys string) error {
 	go startDaemon(ctx)
 	if !interactive {
 		closeCopies(stdio)
+		c.Notice = func(text string) { say("%s", text) }
 		return waitFor(c, drained)
 	}
+	c.Notice = func(text string) { fmt.Fprintf(os.Stderr, "\r\nhither: %s\r\n", text) } // the terminal is raw
+	go c.Notices()
 	hello := terminal.HelloFor(os.Stdin, os.Stdout)
 	hello.Fresh = true
 	return visit(ctx, c, hello, keys)

@@ -331,6 +331,9 @@ func (k *keeper) cannotStart(s *service, socket *os.File, err error) {
 	default:
 		k.notice(fmt.Sprintf("the %s in the capsule does not start: %v", s.Name, err))
 	}
+	if err := k.save(); err != nil {
+		k.log.Error("saving state", "error", err)
+	}
 	for {
 		fd, _, err := unix.Accept4(int(socket.Fd()), unix.SOCK_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNABORTED {

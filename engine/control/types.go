@@ -81,6 +81,7 @@ type App struct {
 	Host     string    `json:"host,omitempty"`   // where it is, when it is not here
 	Move     string    `json:"move,omitempty"`   // undecided, waiting: for claim and drop
 	Reason   string    `json:"reason,omitempty"`
+	Notice   string    `json:"notice,omitempty"` // what the capsule last had to tell a person
 
 	Keeper    int       `json:"keeper,omitempty"` // pid
 	Init      int       `json:"init,omitempty"`   // pid of the capsule's pid 1, from outside
@@ -99,6 +100,8 @@ type Process struct {
 	State   string `json:"state"`
 	Threads int    `json:"threads"`
 	Memory  uint64 `json:"memory"` // bytes resident
+	// Service says what it is if it is a server of the capsule and not the app's.
+	Service string `json:"service,omitempty"`
 }
 
 type Apps struct {

@@ -98,7 +98,7 @@ func (d *Daemon) here() []control.App {
 
 func describe(c *capsule.Capsule, st capsule.State) control.App {
 	a := control.App{ID: c.ID, Name: st.Spec.Name, Command: st.Spec.Argv, Dir: st.Spec.Dir, Terminal: st.Spec.TTY,
-		State: "running", Since: time.Unix(st.Since, 0), Keeper: st.Keeper.Pid, Init: st.Init.Pid}
+		State: "running", Since: time.Unix(st.Since, 0), Keeper: st.Keeper.Pid, Init: st.Init.Pid, Notice: st.Notice}
 	if st.Phase == capsule.Waiting {
 		a.State = "arriving"
 	}
@@ -186,6 +186,10 @@ func (f *found) processes() error {
 	if err != nil {
 		return err
 	}
+	var services []capsule.Service
+	if st, err := f.capsule.State(); err == nil {
+		services = st.Services
+	}
 	inside := map[int]int{}
 	for in, out := range pids {
 		inside[out] = in
@@ -211,6 +215,11 @@ func (f *found) processes() error {
 			if words := strings.Fields(string(m)); len(words) > 1 {
 				pages, _ := strconv.ParseUint(words[1], 10, 64)
 				p.Memory = pages * uint64(unix.Getpagesize())
+			}
+		}
+		for _, s := range services {
+			if s.Pid == in {
+				p.Service = s.Name
 			}
 		}
 		f.app.Memory += p.Memory

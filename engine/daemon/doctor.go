@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"hither/engine/control"
+	"hither/engine/display"
 )
 
 // doctor says what this host can do, and what a person can do about the rest.
@@ -16,6 +17,16 @@ func (d *Daemon) doctor(ctx context.Context) control.Doctor {
 	} else {
 		add(control.Probe{Name: "reachable for peers", Detail: fmt.Sprint(d.why),
 			Cure: "free the port, or choose another with HITHER_LISTEN=:PORT, then restart the daemon"})
+	}
+	for _, s := range display.Services("") {
+		p := control.Probe{Name: s.Name + " for apps"}
+		if at, err := s.Find(); err == nil {
+			p.OK, p.Detail = true, at
+		} else {
+			p.Detail = s.Argv[0] + " is not installed: apps that want " + s.Wants + " do not find one"
+			p.Cure = "apt-get install " + s.Package
+		}
+		add(p)
 	}
 	peers, err := d.peers(ctx, true)
 	if err != nil {
