@@ -120,6 +120,18 @@ func (c *Capsule) Pause(ctx context.Context) (screen, held []byte, err error) {
 	return r.Screen, r.Held, nil
 }
 
+// Portals are the descriptors of pid 1 that travel with the app, those of them
+// that it has: its terminal's master, and the sockets of its display and its bus.
+func (c *Capsule) Portals() []int {
+	var fds []int
+	for _, fd := range []int{FDTerminal, FDDisplay, FDBus} {
+		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.InitPid(), fd)); err == nil {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}
+
 // Part makes the capsule let go of the desktop: its windows stay there as
 // pictures. It comes before the app is frozen, since its X server must do its part,
 // and may be asked for again. Resume undoes it.

@@ -53,18 +53,6 @@ func newServices() []*service {
 	return all
 }
 
-// Portals are the descriptors of pid 1 that travel with an app.
-func (s *Spec) Portals() []int {
-	var fds []int
-	if s.TTY {
-		fds = append(fds, FDTerminal)
-	}
-	if !s.NoDisplay {
-		fds = append(fds, FDDisplay, FDBus)
-	}
-	return fds
-}
-
 // attendServices attends to the services, once pid 1 has their sockets.
 func (k *keeper) attendServices() {
 	if k.state.Spec.NoDisplay {
