@@ -302,20 +302,19 @@ func (r *receiver) gotEvent(head []byte) error {
 	if number != keymapNotify {
 		h.Sequence = r.sequence(head)
 	}
-	data := head
+	data := append([]byte(nil), head...)
 	if number == genericEvent {
 		size := 4 * int(binary.LittleEndian.Uint32(head[4:]))
 		if size > maxGenericEvent {
 			return fmt.Errorf("the X server announces an event of %d bytes", size)
 		}
-		data = make([]byte, messageSize+size)
-		copy(data, head)
+		data = append(data, make([]byte, size)...)
 		if err := r.read(data[messageSize:]); err != nil {
 			return err
 		}
 	}
 	t := c.tables.Load()
-	ev := t.decode(append([]byte(nil), data...), h)
+	ev := t.decode(data, h)
 	c.in.Lock()
 	defer c.in.Unlock()
 	if number != keymapNotify {

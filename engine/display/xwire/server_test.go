@@ -19,7 +19,7 @@ import (
 
 // server is an X server started for a test.
 type server struct {
-	t       *testing.T
+	t       testing.TB
 	display string
 	auth    string
 	cookie  []byte
@@ -29,16 +29,16 @@ type server struct {
 
 // startXvfb and startXvnc start a server on a free display, with a cookie of
 // its own, and end it after the test.
-func startXvfb(t *testing.T) *server {
+func startXvfb(t testing.TB) *server {
 	return startServer(t, "Xvfb", "-screen", "0", "1280x800x24", "-noreset")
 }
 
-func startXvnc(t *testing.T) *server {
+func startXvnc(t testing.TB) *server {
 	return startServer(t, "Xtigervnc", "-geometry", "1024x768", "-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1",
 		"-rfbunixpath", filepath.Join(t.TempDir(), "rfb"))
 }
 
-func startServer(t *testing.T, program string, args ...string) *server {
+func startServer(t testing.TB, program string, args ...string) *server {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -122,7 +122,7 @@ func (s *server) dial(exts ...*Extension) *Conn {
 	return c
 }
 
-func testContext(t *testing.T) context.Context {
+func testContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)
 	return ctx
@@ -135,7 +135,7 @@ func onBoth(t *testing.T, f func(t *testing.T, s *server)) {
 }
 
 // window creates and maps a window, and waits until it is seen.
-func window(t *testing.T, c *Conn, width, height uint16, mask EventMask) Window {
+func window(t testing.TB, c *Conn, width, height uint16, mask EventMask) Window {
 	t.Helper()
 	w := NewID[Window](c)
 	c.CreateWindow(0, w, c.Root(), 10, 20, width, height, 0, WindowClassInputOutput, 0, WindowValues{
@@ -148,7 +148,7 @@ func window(t *testing.T, c *Conn, width, height uint16, mask EventMask) Window 
 
 // await returns the first event of a type that f accepts. Any error that the
 // server sends fails the test.
-func await[E Event](t *testing.T, c *Conn, f func(E) bool) E {
+func await[E Event](t testing.TB, c *Conn, f func(E) bool) E {
 	t.Helper()
 	ctx := testContext(t)
 	for {
@@ -166,8 +166,8 @@ func await[E Event](t *testing.T, c *Conn, f func(E) bool) E {
 	}
 }
 
-func must[T any](v T, err error) func(t *testing.T) T {
-	return func(t *testing.T) T {
+func must[T any](v T, err error) func(t testing.TB) T {
+	return func(t testing.TB) T {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -176,7 +176,7 @@ func must[T any](v T, err error) func(t *testing.T) T {
 	}
 }
 
-func ok(t *testing.T, err error) {
+func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
