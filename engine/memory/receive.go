@@ -12,14 +12,26 @@ import (
 	"sync"
 )
 
-// arrival is a run on its way into its place.
+// arrival is some runs on their way into their places: together, because
+// waking a worker takes longer than placing a small run.
 type arrival struct {
-	run     run
-	place   Place
-	payload []byte // in buf
-	like    Peeker // codecLike: where to take it from
-	buf     []byte
+	runs []landing
+	buf  []byte // their payloads
+	used int
 }
+
+type landing struct {
+	run
+	place   Place
+	payload []byte
+	like    Peeker // codecLike: where to take it from
+}
+
+const (
+	arrivalRoom = 2 * MaxRun
+	arrivalFull = 256 << 10 // bytes after which no more run is taken in
+	arrivalRuns = 64
+)
 
 // Receive takes one stream apart and writes its runs where place says; place is
 // called once for each object, on the caller's goroutine. It reads not a byte
@@ -31,7 +43,7 @@ func Receive(ctx context.Context, r io.Reader, place func(kind Kind, id uint32) 
 	depth := workers + 2
 	free := make(chan *arrival, depth)
 	for range depth {
-		free <- &arrival{buf: make([]byte, MaxRun)}
+		free <- &arrival{buf: make([]byte, arrivalRoom)}
 	}
 	work := make(chan *arrival, depth)
 	var wait, flying sync.WaitGroup
@@ -39,8 +51,11 @@ func Receive(ctx context.Context, r io.Reader, place func(kind Kind, id uint32) 
 		wait.Go(func() {
 			buf := make([]byte, MaxRun)
 			for a := range work {
-				if ctx.Err() == nil {
-					if err := a.put(buf); err != nil {
+				for i := range a.runs {
+					if ctx.Err() != nil {
+						break
+					}
+					if err := a.runs[i].put(buf); err != nil {
 						fail(err)
 					}
 				}
@@ -49,7 +64,7 @@ func Receive(ctx context.Context, r io.Reader, place func(kind Kind, id uint32) 
 			}
 		})
 	}
-	t := taker{r: reader{r: r}, place: place, free: free, work: work, flying: &flying, room: make([]byte, small)}
+	t := taker{r: reader{r: r}, place: place, free: free, work: work, flying: &flying, done: map[uint32]Place{}}
 	totals, err := t.take(ctx)
 	close(work)
 	wait.Wait()
@@ -59,18 +74,15 @@ func Receive(ctx context.Context, r io.Reader, place func(kind Kind, id uint32) 
 	return totals, err
 }
 
-// small runs are put where they go by who reads the stream.
-const small = 64 << 10
-
 // taker reads the stream and hands the runs out.
 type taker struct {
 	r      reader
 	place  func(Kind, uint32) (Place, error)
-	free   chan *arrival
+	free   <-chan *arrival
 	work   chan<- *arrival
-	flying *sync.WaitGroup // runs handed out and not yet in their places
-	room   []byte
+	flying *sync.WaitGroup // arrivals handed out and not yet in their places
 
+	now   *arrival         // being filled
 	done  map[uint32]Place // processes of which all runs were handed out
 	whole uint32           // and up to this one are in their places
 }
@@ -79,16 +91,13 @@ func (t *taker) take(ctx context.Context) (Totals, error) {
 	var totals Totals
 	var last run
 	var where Place
-	t.done = map[uint32]Place{}
 	for {
-		var a *arrival
-		select {
-		case <-ctx.Done():
-			return totals, ctx.Err()
-		case a = <-t.free:
+		if err := t.fresh(ctx); err != nil {
+			return totals, err
 		}
-		next, payload, err := t.r.next(a.buf)
+		next, payload, err := t.r.next(t.now.buf[t.now.used:][:MaxRun])
 		if err == io.EOF {
+			t.hand()
 			return totals, nil
 		}
 		if err != nil {
@@ -106,59 +115,76 @@ func (t *taker) take(ctx context.Context) (Totals, error) {
 		totals.Runs++
 		totals.Bytes += uint64(next.length)
 		totals.Stored += uint64(next.stored)
-		a.like = nil
+		one := landing{run: next, place: where, payload: payload}
 		switch next.codec {
 		case codecZero:
 			totals.Zeros += uint64(next.length)
 		case codecLike:
 			totals.Like += uint64(next.length)
-			if a.like, err = t.other(binary.LittleEndian.Uint32(payload)); err != nil {
+			if one.like, err = t.other(ctx, binary.LittleEndian.Uint32(payload)); err != nil {
 				return totals, err
 			}
 		}
-		a.run, a.place, a.payload = next, where, payload
-		if next.length <= small {
-			// Waking a worker takes longer.
-			if err := a.put(t.room); err != nil {
-				return totals, err
-			}
-			t.free <- a
-			continue
+		t.now.runs = append(t.now.runs, one)
+		t.now.used += len(payload)
+		if t.now.used >= arrivalFull || len(t.now.runs) == arrivalRuns {
+			t.hand()
 		}
-		t.flying.Add(1)
-		t.work <- a
 	}
 }
 
+// fresh sees to it that there is an arrival to be filled.
+func (t *taker) fresh(ctx context.Context) error {
+	if t.now != nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case t.now = <-t.free:
+		t.now.runs, t.now.used = t.now.runs[:0], 0
+		return nil
+	}
+}
+
+// hand gives the arrival to a worker.
+func (t *taker) hand() {
+	t.flying.Add(1)
+	t.work <- t.now
+	t.now = nil
+}
+
 // other is an earlier process, when all of its memory is there.
-func (t *taker) other(id uint32) (Peeker, error) {
+func (t *taker) other(ctx context.Context, id uint32) (Peeker, error) {
 	p, ok := t.done[id].(Peeker)
 	if !ok {
 		return nil, damaged("a run is said to be like process %d, which has not come before", id)
 	}
 	if id > t.whole {
+		t.hand()
 		t.flying.Wait()
 		for have := range t.done {
 			t.whole = max(t.whole, have)
 		}
+		return p, t.fresh(ctx) // the payload was all that lay in the old one, and is read
 	}
 	return p, nil
 }
 
 // put checks a run and writes it.
-func (a *arrival) put(buf []byte) error {
-	switch a.run.codec {
+func (l *landing) put(buf []byte) error {
+	switch l.codec {
 	case codecZero:
-		return a.place.Zero(a.run.addr, uint64(a.run.length))
+		return l.place.Zero(l.addr, uint64(l.length))
 	case codecLike:
-		if err := a.like.Read(buf[:a.run.length], a.run.addr); err != nil {
+		if err := l.like.Read(buf[:l.length], l.addr); err != nil {
 			return err
 		}
-		return a.place.Write(buf[:a.run.length], a.run.addr)
+		return l.place.Write(buf[:l.length], l.addr)
 	}
-	from, err := a.run.unpack(a.payload, buf)
+	from, err := l.unpack(l.payload, buf)
 	if err != nil {
 		return err
 	}
-	return a.place.Write(from, a.run.addr)
+	return l.place.Write(from, l.addr)
 }

@@ -169,8 +169,17 @@ func (d *Destination) restore(ctx context.Context, app *image.App, r *bufio.Read
 	if err := d.builder.Begin(app, env); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
 	}
-	if _, err := memory.Receive(ctx, r, d.builder.Place); err != nil {
+	came := make(chan error, 1)
+	go func() {
+		_, err := memory.Receive(ctx, r, d.builder.Place)
+		came <- err
+	}()
+	furnished := d.builder.Furnish()
+	if err := <-came; err != nil {
 		return fmt.Errorf("taking the memory of %s: %w", app.Name, err)
+	}
+	if furnished != nil {
+		return fmt.Errorf("rebuilding %s: %w", app.Name, furnished)
 	}
 	if err := atEnd(r); err != nil {
 		return fmt.Errorf("taking the memory of %s: %w", app.Name, err)

@@ -3,6 +3,7 @@ package restore_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -150,7 +151,7 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 		if totals, err = memory.Receive(ctx, r, b.Place); err != nil {
 			return fmt.Errorf("memory: %w", err)
 		}
-		if err := b.Finish(); err != nil {
+		if err := errors.Join(b.Furnish(), b.Finish()); err != nil {
 			return fmt.Errorf("finish: %w", err)
 		}
 		return nil

@@ -50,18 +50,12 @@ func (c *calls) run(th *tracee.Thread) error {
 // process makes one process what it was, except its threads' own state.
 func (b *Builder) process(p *tracee.Process, proc *image.Process) error {
 	leader := p.Leader()
-	if err := b.patchVDSO(p, proc); err != nil {
-		return err
-	}
-	if err := b.layout(p, proc); err != nil {
+	var c calls
+	if err := b.layout(&c, p, proc); err != nil {
 		return err
 	}
 	data, addr := p.Scratch()
-	list, what := b.advise(proc, data, addr)
-	if err := (&calls{list, what}).run(leader); err != nil {
-		return err
-	}
-	var c calls
+	data, addr = data[layoutRoom:], addr+layoutRoom
 	for i, a := range proc.SigActions {
 		sig := uint64(i + 1)
 		at := i * sigactionLength
@@ -113,10 +107,9 @@ func flag(on bool) uint64 {
 }
 
 // layout tells the kernel where the program's parts are, and what it runs.
-func (b *Builder) layout(p *tracee.Process, proc *image.Process) error {
+func (b *Builder) layout(c *calls, p *tracee.Process, proc *image.Process) error {
 	data, addr := p.Scratch()
 	l := proc.Layout
-	const auxvAt = 512
 	exe, ok := b.larder.FileSlot(proc.Exe, unix.O_RDONLY)
 	if !ok {
 		return fmt.Errorf("its executable, file %d, was not opened", proc.Exe)
@@ -129,9 +122,14 @@ func (b *Builder) layout(p *tracee.Process, proc *image.Process) error {
 	}
 	copy(data[auxvAt:], l.Auxv)
 	copy(data, m.Bytes())
-	_, err := call(p, "setting the layout of the address space", unix.SYS_PRCTL, unix.PR_SET_MM, unix.PR_SET_MM_MAP, addr, uint64(kernel.MMMapSize), 0)
-	return err
+	c.add("setting the layout of the address space", unix.SYS_PRCTL, unix.PR_SET_MM, unix.PR_SET_MM_MAP, addr, uint64(kernel.MMMapSize), 0)
+	return nil
 }
+
+const (
+	auxvAt     = 512
+	layoutRoom = 8 << 10 // of the scratch memory
+)
 
 func (b *Builder) limits(p *tracee.Process, proc *image.Process) error {
 	if b.limitsHere == nil {

@@ -5,8 +5,9 @@
 // larder of package handle), and forks the whole process tree from it with the
 // pids of the image (tree.go); each process clears its address space and makes
 // the app's mappings (space.go). Pages are then written from outside, through
-// Places. Finish gives every process its descriptors, signals, timers and
-// limits, makes the threads, and sets registers. Until Resume nothing of the
+// Places, while Furnish gives every process its descriptors and signal actions and
+// makes the threads. Finish gives them what needs their memory, timers and limits, and
+// sets registers. Until Resume nothing of the
 // app has run, and the tracer's death kills the whole capsule
 // (PTRACE_O_EXITKILL); Resume lets all go at once.
 //
@@ -233,9 +234,9 @@ func (b *Builder) Kill() error {
 	return b.tracer.Kill(all)
 }
 
-// Finish makes the processes what they were, but for running.
-func (b *Builder) Finish() error {
-	elapsed := b.elapsed()
+// Furnish gives the processes what does not touch their memory, which may be
+// on its way meanwhile.
+func (b *Builder) Furnish() error {
 	for i := range b.app.Processes {
 		p := &b.app.Processes[i]
 		if p.Zombie {
@@ -245,9 +246,13 @@ func (b *Builder) Finish() error {
 			return fmt.Errorf("process %d: %w", p.Pid, err)
 		}
 	}
-	if err := b.terminals(); err != nil {
-		return err
-	}
+	return b.terminals()
+}
+
+// Finish makes the processes what they were, but for running. Their memory is
+// in place.
+func (b *Builder) Finish() error {
+	elapsed := b.elapsed()
 	for i := range b.app.Processes {
 		p := &b.app.Processes[i]
 		if p.Zombie {

@@ -28,6 +28,14 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 	if len(p.Threads) != len(proc.Threads) {
 		return fmt.Errorf("it has %d threads instead of %d", len(p.Threads), len(proc.Threads))
 	}
+	if err := b.patchVDSO(p, proc); err != nil {
+		return err
+	}
+	scratch, addr := p.Scratch()
+	list, what := b.advise(proc, scratch, addr)
+	if err := (&calls{list, what}).run(p.Leader()); err != nil {
+		return err
+	}
 	if err := b.limits(p, proc); err != nil {
 		return err
 	}
