@@ -80,7 +80,7 @@
 // for them, replies and the queue of events are bounded, and a message that
 // contradicts itself is an error or an UnknownEvent.
 //
-// Lock order: Conn.useMu or idSource.mu, then Conn.out, then Conn.in. The
+// Lock order: idSource.mu, Conn.useMu, Conn.out, Conn.in. The
 // receiver takes Conn.in only, so that it reads on while others wait to write.
 // atomCache.mu is held for nothing but its maps.
 package xwire

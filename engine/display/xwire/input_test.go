@@ -108,7 +108,7 @@ func TestKeyboard(t *testing.T) {
 		}
 	}
 
-	// AltGr+Q is @, on the fourth... third level of the first group.
+	// AltGr+Q is @, on the third level of the first group.
 	w := window(t, b, 50, 50, EventMaskKeyPress)
 	b.SetInputFocus(InputFocusParent, w, TimeCurrentTime)
 	press(b, 2, 108)

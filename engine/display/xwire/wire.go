@@ -81,9 +81,9 @@ func (d *decoder) u32() uint32 {
 	return 0
 }
 
-func (d *decoder) i16() int16   { return int16(d.u16()) }
-func (d *decoder) i32() int32   { return int32(d.u32()) }
-func (d *decoder) bool() bool   { return d.u8() != 0 }
+func (d *decoder) i16() int16 { return int16(d.u16()) }
+func (d *decoder) i32() int32 { return int32(d.u32()) }
+func (d *decoder) bool() bool { return d.u8() != 0 }
 
 // file hands over the next descriptor that came with the message.
 func (d *decoder) file() *os.File {

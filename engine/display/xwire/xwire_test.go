@@ -190,8 +190,7 @@ func TestSequenceNumbers(t *testing.T) {
 		t.Errorf("events %+v", events)
 	}
 	for range 100_000 {
-		ok2 := c.GetInputFocusAsync()
-		_ = ok2 // never waited for
+		c.GetInputFocusAsync() // never waited for
 	}
 	if err := c.MapWindowChecked(78); !errors.Is(err, ErrWindow) {
 		t.Errorf("MapWindow(78): %v", err)
@@ -381,14 +380,11 @@ func TestStoppedServer(t *testing.T) {
 func TestServerEnds(t *testing.T) {
 	s := startXvfb(t)
 	c := s.dial()
-	ok(t, s.process.Signal(syscall.SIGKILL))
+	ok(t, s.process.Signal(syscall.SIGTERM))
 	if ev, err := c.NextEvent(testContext(t)); err == nil {
-		t.Errorf("event %v of a killed server", ev)
+		t.Errorf("event %v of a server that has ended", ev)
 	}
 	if _, err := c.GetInputFocus(); err == nil || errors.Is(err, ErrTimeout) {
-		t.Errorf("GetInputFocus of a killed server: %v", err)
+		t.Errorf("GetInputFocus of a server that has ended: %v", err)
 	}
-	// It could not remove these itself.
-	_ = os.Remove("/tmp/.X11-unix/X" + s.display[1:])
-	_ = os.Remove("/tmp/.X" + s.display[1:] + "-lock")
 }
