@@ -50,7 +50,7 @@ func (o *options) bench() *cobra.Command {
 		name string
 		run  func(context.Context) error
 	}{
-		{"small", func(ctx context.Context) error { return b.small(ctx) }}, {"tree", func(ctx context.Context) error { return b.tree(ctx) }},
+		{"small", func(ctx context.Context) error { return b.small(ctx) }}, {"tree", func(ctx context.Context) error { return b.tree(ctx) }}, {"gotree", func(ctx context.Context) error { return b.gotree(ctx) }},
 		{"bulk", func(ctx context.Context) error { return b.bulk(ctx) }}, {"start", func(ctx context.Context) error { return b.start(ctx) }},
 		{"rest", func(ctx context.Context) error { return b.rest(ctx) }}, {"calls", func(ctx context.Context) error { return b.calls(ctx) }},
 	}
@@ -103,7 +103,7 @@ outside. Prints medians, and in brackets the smallest and the largest. What is c
 		},
 	}
 	c.Flags().IntVar(&b.runs, "runs", 7, "how often to measure each move")
-	c.Flags().StringVar(&only, "only", "", "only these, with commas between: small, tree, bulk, start, rest, calls")
+	c.Flags().StringVar(&only, "only", "", "only these, with commas between: small, tree, gotree, bulk, start, rest, calls")
 	return c
 }
 

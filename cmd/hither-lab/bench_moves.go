@@ -45,11 +45,52 @@ func (b *bench) small(ctx context.Context) error {
 }
 
 func (b *bench) tree(ctx context.Context) error {
-	b.say("\n50 processes of 4 or more threads (a static Go program)")
-	moves, err := b.journey(ctx, "tree", b.runs, 2*time.Second, nil, benchProgram, benchWorkCommand, "tree", "50", witnessAt)
+	b.say("\n50 processes of 4 threads (a C program)")
+	host, port, _ := strings.Cut(witnessAt, ":")
+	for _, h := range []string{"a", "b"} {
+		if out, err := b.on(ctx, h, "sh", "-c", "cc -O1 -pthread -x c -o "+treeProgram+" - <<'END'\n"+treeSource+"END\n"); err != nil {
+			b.say("  left out, no C compiler: %s", bytes.TrimSpace(out))
+			return nil
+		}
+	}
+	moves, err := b.journey(ctx, "tree", b.runs, 2*time.Second, nil, treeProgram, "50", host, port)
 	b.moved("tree", moves, 150)
 	return err
 }
+
+// gotree is as many processes of a runtime that has threads and memory of its own: seven
+// threads and 1.2 MB each.
+func (b *bench) gotree(ctx context.Context) error {
+	b.say("\n50 processes of a static Go program, 7 threads each")
+	moves, err := b.journey(ctx, "gotree", b.runs, 2*time.Second, nil, benchProgram, benchWorkCommand, "tree", "50", witnessAt)
+	b.moved("gotree", moves, 0)
+	return err
+}
+
+const treeProgram = labHome + "/tree"
+
+// treeSource is a tree of so many processes with four threads each: COUNT HOST PORT.
+// The first process and the last one beat.
+const treeSource = `#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+static void doze(long ns) { struct timespec t = {0, ns}; nanosleep(&t, 0); }
+static void *idle(void *p) { for (;;) doze(50000000); return p; }
+int main(int argc, char **argv) {
+	int count = atoi(argv[1]), who = 1;
+	for (int i = 2; i <= count; i++)
+		if (fork() == 0) { who = i == count ? 2 : 0; break; }
+	pthread_t t;
+	for (int i = 0; i < 3; i++) pthread_create(&t, 0, idle, 0);
+	if (!who) idle(0);
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+	struct sockaddr_in to = {AF_INET, htons(atoi(argv[3]))};
+	inet_pton(AF_INET, argv[2], &to.sin_addr);
+	for (char beat = who;; doze(1000000)) sendto(s, &beat, 1, 0, (struct sockaddr *)&to, sizeof to);
+}
+`
 
 const bulkSize = 1 << 30
 
