@@ -21,7 +21,8 @@ import (
 // nobody here listens any more until the server has ended.
 //
 // They are part of the capsule, but do not keep it: when pid 1 has no other
-// children, it is killed (endIfIdle).
+// children, it is killed (endIfIdle). Neither do daemons that the bus has started
+// (dconf and its like), as long as they show no windows.
 
 // Service is a server of the capsule that runs.
 type Service struct {
@@ -302,10 +303,43 @@ func (k *keeper) endIfIdle() {
 		return // pid 1 sees to it by itself, or the app is on the move
 	}
 	children, err := k.children()
-	if err != nil || slices.ContainsFunc(children, func(pid int) bool { return !servers[pid] }) {
+	if err != nil || slices.ContainsFunc(children, func(pid int) bool { return !servers[pid] && !idleDaemon(pid) }) {
 		return
 	}
 	unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0) //nolint:errcheck // it may have ended
+}
+
+// idleDaemon reports whether the bus has started a process, see "Message Bus
+// Starting Services" in the D-Bus specification, and it is no X client.
+func idleDaemon(host int) bool {
+	dir := fmt.Sprintf("/proc/%d", host)
+	env, err := os.ReadFile(dir + "/environ")
+	if err != nil || !strings.Contains("\x00"+string(env), "\x00DBUS_STARTER_BUS_TYPE=session\x00") {
+		return false
+	}
+	fds, err := os.ReadDir(dir + "/fd")
+	if err != nil {
+		return false
+	}
+	pidfd, err := unix.PidfdOpen(host, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	return !slices.ContainsFunc(fds, func(e os.DirEntry) bool {
+		n, err := strconv.Atoi(e.Name())
+		if link, _ := os.Readlink(dir + "/fd/" + e.Name()); err != nil || !strings.HasPrefix(link, "socket:") {
+			return false
+		}
+		fd, err := pidfdGetfd(pidfd, n)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+		peer, err := unix.Getpeername(fd)
+		name, ok := peer.(*unix.SockaddrUnix)
+		return err == nil && ok && name.Name == display.ServerPath
+	})
 }
 
 // cannotStart tells a person, and sends the callers away.

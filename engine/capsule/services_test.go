@@ -218,6 +218,51 @@ func TestBus(t *testing.T) {
 	}
 }
 
+// TestBusDaemon: what the bus has started does not keep the capsule, unless it has
+// a window, so to speak.
+func TestBusDaemon(t *testing.T) {
+	need(t, "Xvfb", "dbus-daemon", "dbus-send")
+	ctx := lab(t)
+	probe := probePath(t)
+	t.Setenv("XDG_DATA_HOME", os.Getenv("HOME")+"/share")
+	dir := os.Getenv("XDG_DATA_HOME") + "/dbus-1/services"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, command := range map[string]string{"Idle": probe + " sleep", "Window": "/bin/sh -c '" + probe + " greet < " + os.Getenv("HOME") + "/window; exit 0'"} {
+		text := "[D-BUS Service]\nName=org.hither." + name + "\nExec=" + command + "\n"
+		if err := os.WriteFile(dir+"/org.hither."+name+".service", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(os.Getenv("HOME")+"/window", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, in := waiting(t, ctx, nil)
+	start := func(name string) {
+		if out, status := inside(t, ctx, c, "dbus-send", "--session", "--dest=org.hither."+name, "/", "org.hither.Go"); status != 0 {
+			t.Fatalf("status %d: %s", status, out)
+		}
+	}
+	start("Idle")
+	start("Window")
+	// Both ends, so that it is there before its reader.
+	window, err := os.OpenFile(os.Getenv("HOME")+"/window", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the window's server", func() bool { return services(t, c)["display server"] != 0 })
+	in.Close()
+	if o, err := c.Wait(ctx); err != nil || o.Status != 3 {
+		t.Errorf("waited for %+v, %v", o, err)
+	}
+	if !c.first.Init.Alive() {
+		t.Error("the capsule ended though a window was there")
+	}
+	window.Close()
+	waitFor(t, "the capsule to end", func() bool { return !c.first.Init.Alive() })
+}
+
 func TestNoDisplay(t *testing.T) {
 	ctx := lab(t)
 	for without, want := range map[bool]string{
