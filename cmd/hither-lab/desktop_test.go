@@ -59,6 +59,10 @@ const (
 func TestDesktops(t *testing.T) {
 	before := traces(t)
 	l := desktopLab(t)
+	const damage = "xdpyinfo -queryExtensions | grep DAMAGE"
+	if a, b := l.sh("a", damage), l.sh("b", damage); a == b {
+		t.Errorf("both X servers have the same numbers: %s", a)
+	}
 	for i, h := range l.status().Hosts {
 		other := l.status().Hosts[1-i].Name
 		if d := h.Desktop; d == nil || d.ServerPID == 0 || d.BusPID == 0 || len(d.Missing) != 0 {
