@@ -77,6 +77,7 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	defer k.starting.Unlock()
 	k.mu.Lock()
 	desktop, changed, st := k.state.Desktop, k.newDesktop, k.state
+	arrived := st.Spec.Restore && !k.shown
 	k.bridge, k.parted = nil, false
 	k.mu.Unlock()
 	if BridgeCommand == nil || lookup(desktop, "DISPLAY") == "" {
@@ -91,10 +92,10 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	})
 	cmd.Env = append(cmd.Env, desktop...)
 	b, err := display.StartBridge(cmd, display.Begin{
-		Socket: display.Outside(st.Init.Pid), ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: st.Spec.Restore,
+		Socket: display.Outside(st.Init.Pid), ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived,
 	})
 	k.mu.Lock()
-	k.bridge = b
+	k.bridge, k.shown = b, k.shown || b != nil
 	k.mu.Unlock()
 	return b, changed, err
 }

@@ -61,6 +61,7 @@ type keeper struct {
 	noticed    time.Time            // when Notice was told last; mu
 	bridge     *display.Bridge      // mu; nil: there is none
 	parted     bool                 // mu; the bridge has been told to let go
+	shown      bool                 // mu; there has been a bridge
 	reopened   chan struct{}        // mu; closed at the end of what part began, nil otherwise
 	backSoon   *time.Timer          // mu; the bridge is about to be told that it may come back
 	newDesktop chan struct{}        // mu; closed when State.Desktop changes

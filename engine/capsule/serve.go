@@ -170,7 +170,7 @@ func (k *keeper) arrived(a *Arrival) error {
 	if err := k.become(Running); err != nil {
 		return err
 	}
-	k.attendServices()
+	go k.attendServices() // the app waits to run on
 	return nil
 }
 
