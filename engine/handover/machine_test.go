@@ -239,3 +239,21 @@ func TestEveryState(t *testing.T) {
 		}
 	}
 }
+
+// A source may ask by the link of the move when all has been settled over
+// another one: it must hear what became of the copy.
+func TestCommitAfterAllIsSettled(t *testing.T) {
+	m := &Moves{}
+	for _, c := range []struct {
+		e    *entry
+		want kind
+	}{
+		{&entry{phase: done, when: time.Now()}, kindRunning},
+		{&entry{phase: done, rec: Record{State: Running}}, kindRunning},
+		{&entry{phase: done, rec: Record{State: Ready}}, kindDead},
+	} {
+		if got := m.resume(c.e); got.Kind != c.want {
+			t.Errorf("%+v: %+v", c.e.rec, got)
+		}
+	}
+}

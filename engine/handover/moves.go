@@ -274,6 +274,10 @@ func (m *Moves) resume(e *entry) *message {
 	case running:
 		return &message{Kind: kindRunning, Move: e.id.Move, Since: m.since(e)}
 	case done:
+		if !e.when.IsZero() || e.rec.State == Running {
+			// Settled over another link in the meantime.
+			return &message{Kind: kindRunning, Move: e.id.Move, Since: m.since(e)}
+		}
 		return &message{Kind: kindDead, Move: e.id.Move, Reason: "the copy has been dropped"}
 	case working:
 		return &message{Kind: kindUnsure, Move: e.id.Move, Reason: "the copy is not whole yet"}
