@@ -1,7 +1,7 @@
 package capsule
 
 import (
-	"fmt"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -78,6 +78,7 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	k.mu.Lock()
 	desktop, changed, st := k.state.Desktop, k.newDesktop, k.state
 	arrived := st.Spec.Restore && !k.shown
+	bus := k.busPath()
 	k.bridge, k.parted = nil, false
 	k.mu.Unlock()
 	if BridgeCommand == nil || lookup(desktop, "DISPLAY") == "" {
@@ -92,7 +93,7 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	})
 	cmd.Env = append(cmd.Env, desktop...)
 	b, err := display.StartBridge(cmd, display.Begin{
-		Socket: display.Outside(st.Init.Pid), ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived,
+		Socket: k.services[0].Outside(st.Init.Pid), Bus: bus, ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived,
 	})
 	k.mu.Lock()
 	k.bridge, k.shown = b, k.shown || b != nil
@@ -127,7 +128,13 @@ func (k *keeper) part() error {
 	k.mu.Unlock()
 	k.starting.Lock() // a start under way is over then
 	k.mu.Lock()
-	b, parted, server := k.bridge, k.parted, k.services[0].host
+	b, parted := k.bridge, k.parted
+	var servers []int
+	for _, s := range k.services {
+		if s.pid != 0 {
+			servers = append(servers, s.host)
+		}
+	}
 	k.parted = true
 	k.mu.Unlock()
 	k.starting.Unlock()
@@ -138,9 +145,9 @@ func (k *keeper) part() error {
 	}
 	// A bridge that died has hung up, but the server may not have heard it yet;
 	// of that it tells nobody.
-	for wait, end := time.Millisecond, time.Now().Add(partPatience); server != 0 && k.holdsOutside(server); wait *= 2 {
+	for wait, end := time.Millisecond, time.Now().Add(partPatience); slices.ContainsFunc(servers, holdsOutside); wait *= 2 {
 		if time.Now().After(end) {
-			return fmt.Errorf("a program outside of the capsule holds a connection to its display: end that first")
+			return errors.New("a program outside of the capsule holds a connection to its display or its session bus: end that first")
 		}
 		time.Sleep(wait)
 	}
@@ -172,6 +179,40 @@ func (k *keeper) reopen() {
 			}
 		}
 	})
+}
+
+// busPath is where the session bus is reached from outside, "" if it does not
+// run; mu is held.
+func (k *keeper) busPath() string {
+	for _, s := range k.services {
+		if s.fd == FDBus && s.pid != 0 {
+			return s.Outside(k.state.Init.Pid)
+		}
+	}
+	return ""
+}
+
+// tellBus tells the bridge of the session bus.
+func (k *keeper) tellBus() {
+	k.mu.Lock()
+	b, path := k.bridge, k.busPath()
+	k.mu.Unlock()
+	if b == nil {
+		return
+	}
+	if err := b.Bus(path); err != nil {
+		k.log.Error("showing windows", "error", err)
+	}
+}
+
+// progress tells the bridge how far a move is.
+func (k *keeper) progress(text string, share float64) {
+	k.mu.Lock()
+	b := k.bridge
+	k.mu.Unlock()
+	if b != nil {
+		b.Progress(text, share) //nolint:errcheck // the next one tells more
+	}
 }
 
 // leave tells the bridge where the app has gone.

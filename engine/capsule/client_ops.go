@@ -142,6 +142,15 @@ func (c *Capsule) Part(ctx context.Context) error {
 	return nil
 }
 
+// Progress shows on the app's windows how far its move is, between Part and its
+// end; share is from 0 to 1. Some ten times a second is plenty.
+func (c *Capsule) Progress(ctx context.Context, text string, share float64) error {
+	if _, err := c.one(ctx, &request{Op: "progress", Text: text, Share: share}); err != nil {
+		return fmt.Errorf("telling how far %s is: %w", c.first.Spec.Name, err)
+	}
+	return nil
+}
+
 // Desktop shows the app's windows on the desktop that these environment variables
 // name, from now on.
 func (c *Capsule) Desktop(ctx context.Context, env []string) error {

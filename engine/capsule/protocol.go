@@ -31,6 +31,8 @@ type request struct {
 	Host   string         `json:"host,omitempty"`    // moved
 	Arrive *Arrival       `json:"arrival,omitempty"` // arrived
 	Env    []string       `json:"env,omitempty"`     // desktop
+	Text   string         `json:"text,omitempty"`    // progress
+	Share  float64        `json:"share,omitempty"`   // progress
 }
 
 type response struct {

@@ -107,6 +107,9 @@ func (k *keeper) do(r *request) (response, error) {
 		return response{}, k.stop(time.Duration(r.Grace))
 	case "part":
 		return response{}, k.part()
+	case "progress":
+		k.progress(r.Text, r.Share)
+		return response{}, nil
 	case "desktop":
 		return response{}, k.setDesktop(r.Env)
 	case "pause":

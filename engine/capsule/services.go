@@ -236,6 +236,9 @@ func (k *keeper) noteService(s *service, pid, host int) {
 		}
 	}
 	k.mu.Unlock()
+	if s.fd == FDBus {
+		k.tellBus()
+	}
 	if err := k.save(); err != nil {
 		k.log.Error("saving state", "error", err)
 	}
@@ -378,9 +381,9 @@ func (k *keeper) lastWord(s *service) string {
 	return ": " + strings.TrimSpace(lines[len(lines)-1])
 }
 
-// holdsOutside reports whether the X server has a connection from outside the
+// holdsOutside reports whether a server has a connection from outside the
 // capsule: its socket is in no table of the capsule's network namespace.
-func (k *keeper) holdsOutside(host int) bool {
+func holdsOutside(host int) bool {
 	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", host))
 	if err != nil {
 		return false

@@ -156,7 +156,8 @@ func TestDisplay(t *testing.T) {
 	if first == 0 {
 		t.Errorf("the state names the servers %v", services(t, c))
 	}
-	conn, w, h, err := greet(display.Outside(c.InitPid()))
+	server := display.Server("")
+	conn, w, h, err := greet(server.Outside(c.InitPid()))
 	if err != nil || w != 4096 || h != 2160 {
 		t.Errorf("from outside: %dx%d, %v", w, h, err)
 	}
@@ -391,6 +392,8 @@ func bridgeMain() {
 			err := display.HangUp(conn.(*net.UnixConn), time.Second)
 			note(fmt.Sprint("part ", err))
 			k.Parted() //nolint:errcheck // a test
+		case o.Op == display.OpBus, o.Op == display.OpProgress:
+			note(fmt.Sprint(o.Op, " ", o.Bus, o.Text, o.Share))
 		case o.Op == display.OpBack:
 			hold()
 			note("back")
@@ -431,7 +434,7 @@ func waitLog(t *testing.T, want ...string) int {
 // TestBridge: a bridge comes with the server, comes back when it dies, lets go
 // before a move, and goes with the app.
 func TestBridge(t *testing.T) {
-	need(t, "Xvfb")
+	need(t, "Xvfb", "dbus-daemon", "dbus-send")
 	ctx := lab(t)
 	t.Setenv("DISPLAY", ":42")
 	probe := probePath(t)
@@ -448,32 +451,41 @@ func TestBridge(t *testing.T) {
 	if d := time.Since(killed); d > time.Second {
 		t.Errorf("the second bridge came after %v", d)
 	}
-	k := keeper{state: State{Init: c.first.Init}}
 	pids, err := c.Processes()
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := pids[services(t, c)["display server"]]
-	if !k.holdsOutside(server) {
+	if !holdsOutside(server) {
 		t.Error("the bridge's connection is not seen")
 	}
 	if err := c.Part(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if k.holdsOutside(server) {
+	if holdsOutside(server) {
 		t.Error("the server holds a connection to the outside after all has parted")
 	}
 	if err := c.Part(ctx); err != nil { // once more does no harm
 		t.Fatal(err)
 	}
+	if err := c.Progress(ctx, "half", 0.5); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Resume(ctx); err != nil {
 		t.Fatal(err)
 	}
-	waitLog(t, "begin app on :42", "begin app on :42", "part <nil>", "back")
+	log := []string{"begin app on :42", "begin app on :42", "part <nil>", "progress half0.5", "back"}
+	waitLog(t, log...)
+	if out, status := inside(t, ctx, c, "dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.GetId"); status != 0 {
+		t.Fatal(out)
+	}
+	log = append(log, fmt.Sprintf("bus /proc/%d/root%s/bus0", c.InitPid(), RuntimeDir(os.Getuid())))
+	waitLog(t, log...)
 	if err := c.Desktop(ctx, []string{"DISPLAY=:43", "HOME=/nowhere"}); err != nil {
 		t.Fatal(err)
 	}
-	waitLog(t, "begin app on :42", "begin app on :42", "part <nil>", "back", "end", "begin app on :43")
+	log = append(log, "end", "begin app on :43")
+	waitLog(t, log...)
 	if err := c.Part(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -484,7 +496,7 @@ func TestBridge(t *testing.T) {
 	if err := c.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	waitLog(t, "begin app on :42", "begin app on :42", "part <nil>", "back", "end", "begin app on :43", "part <nil>", "left laptop", "end")
+	waitLog(t, append(log, "part <nil>", "left laptop", "end")...)
 }
 
 // TestBridgeStubborn: one that does not let go is killed for it.

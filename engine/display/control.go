@@ -20,28 +20,40 @@ import (
 // each way down, one answer each way up.
 //
 //	keeper -> bridge                       bridge -> keeper
-//	begin   show the windows; the first
-//	part    let go of the X server    ->   parted
-//	back    take hold of it again: the app has not moved
-//	left    it lives on another host: take the windows away, and end
+//	begin     show the windows; the first
+//	bus       the session bus runs now, or it does not any more
+//	part      let go of the capsule    ->  parted
+//	progress  how far the move is; between part and what ends it
+//	back      take hold of it again: the app has not moved
+//	left      it lives on another host: take the windows away, and end
 //	(end of the stream)                    the same: take the windows away, and end
 //
 // To let go is: send no more input, release all keys and buttons, hand the
-// clipboard over, and then hang up in the way of HangUp on every connection,
-// which sees to it that the server, too, holds none to the outside any more. The
-// windows stay on the desktop as their last pictures.
+// clipboard over, give back shared memory, and then hang up in the way of HangUp on
+// every connection into the capsule, which sees to it that the server, too, holds
+// none to the outside any more. The windows stay on the desktop as their last
+// pictures.
+//
+// A bridge must not call the bus before it has been told that it runs: it would
+// start it.
 type Order struct {
 	Op string `json:"op"`
 	// Begin says what to show.
 	Begin *Begin `json:"begin,omitempty"`
 	Host  string `json:"host,omitempty"` // left: where it went
+	// Bus is the session bus's socket as this process reaches it, "" if it does
+	// not run.
+	Bus   string  `json:"bus,omitempty"`
+	Text  string  `json:"text,omitempty"`  // progress: for a person
+	Share float64 `json:"share,omitempty"` // progress: from 0 to 1
 }
 
 // Begin is what a bridge is told of its capsule.
 type Begin struct {
-	Socket string `json:"socket"` // of the X server, as this process reaches it
-	ID     string `json:"id"`     // of the capsule
-	Name   string `json:"name"`   // of the app
+	Socket string `json:"socket"`        // of the X server, as this process reaches it
+	ID     string `json:"id"`            // of the capsule
+	Name   string `json:"name"`          // of the app
+	Bus    string `json:"bus,omitempty"` // as in Order
 	Origin string `json:"origin,omitempty"`
 	// Arrived: the app has just come from another host.
 	Arrived bool `json:"arrived,omitempty"`
@@ -49,10 +61,12 @@ type Begin struct {
 
 // What an order says.
 const (
-	OpBegin = "begin"
-	OpPart  = "part"
-	OpBack  = "back"
-	OpLeft  = "left"
+	OpBegin    = "begin"
+	OpBus      = "bus"
+	OpPart     = "part"
+	OpProgress = "progress"
+	OpBack     = "back"
+	OpLeft     = "left"
 )
 
 type said struct {
@@ -247,6 +261,14 @@ func (b *Bridge) kill() {
 
 // Back has it take hold of the X server again.
 func (b *Bridge) Back() error { return b.tell(Order{Op: OpBack}) }
+
+// Bus tells it that the session bus runs, or ("") that it does not.
+func (b *Bridge) Bus(path string) error { return b.tell(Order{Op: OpBus, Bus: path}) }
+
+// Progress tells it how far the move is.
+func (b *Bridge) Progress(text string, share float64) error {
+	return b.tell(Order{Op: OpProgress, Text: text, Share: share})
+}
 
 // Left tells it that the app lives on another host; it ends then.
 func (b *Bridge) Left(host string) error { return b.tell(Order{Op: OpLeft, Host: host}) }

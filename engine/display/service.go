@@ -82,6 +82,6 @@ func (s *Service) Find() (string, error) {
 	return p, err
 }
 
-// Outside is the path by which a process outside reaches the X server of the capsule
-// whose pid 1 this is, as long as it has this user's rights.
-func Outside(initPid int) string { return fmt.Sprintf("/proc/%d/root%s", initPid, ServerPath) }
+// Outside is the path by which a process outside, with this user's rights, reaches
+// the server in the capsule whose pid 1 this is. To call it is to start it.
+func (s *Service) Outside(initPid int) string { return fmt.Sprintf("/proc/%d/root%s", initPid, s.Path) }
