@@ -26,7 +26,7 @@ import (
 // as on most people's desktops.
 //
 // The window manager is openbox: it speaks the window managers' common language (EWMH) well, wants no
-// session, settings daemon or toolkit of its own, manages windows 20 ms after its start, and has title
+// session, settings daemon or toolkit of its own, is at work 60 ms after its start, and has title
 // bars like those that people know.
 //
 // Displays of different hosts do not meet: each host has its own /tmp, and the abstract sockets belong
