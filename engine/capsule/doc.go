@@ -22,6 +22,11 @@
 // waits in the terminal, and [Capsule.AdoptKeeper] starts a successor that takes
 // the same duplicates. Who waits in [Capsule.Wait] does that by himself.
 //
+// Among them are the sockets of an X server and a session bus (package display),
+// which the keeper has started inside for their first caller (services.go); it
+// also keeps the bridge that shows the app's windows (bridge.go). Servers do not
+// keep a capsule: it ends with the last process that is the app's.
+//
 // Pid 1 has the capabilities of its user namespace, so that a restorer which
 // works in it by ptrace can make processes with chosen pids; the app has none,
 // can gain none, and therefore can neither trace pid 1 nor look into it. Signals
@@ -30,8 +35,8 @@
 // An arriving capsule (Spec.Restore) is made without an app, and its pid 1
 // waits. The restorer forks the app's processes from it; then [Capsule.Arrived]
 // opens the terminal and [Capsule.Go] lets pid 1 reap. A capsule that leaves is
-// frozen by its tracer, [Capsule.Pause]d, and once the other side has it,
-// [Capsule.Moved] and [Capsule.Kill]ed.
+// [Capsule.Part]ed from the desktop, frozen by its tracer, [Capsule.Pause]d, and
+// once the other side has it, [Capsule.Moved] and [Capsule.Kill]ed.
 //
 // In a capsule's folder (paths.Capsule) lie state.json, which says what a
 // successor must know, keeper.sock (protocol.go), keeper.lock, whose lock the
