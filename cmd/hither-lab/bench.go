@@ -216,7 +216,7 @@ func atHome(argv []string) []string {
 const benchProgram = labHome + "/bench"
 
 func (b *bench) up(ctx context.Context) error {
-	if _, err := b.do(ctx, "up", "--hosts", "3"); err != nil {
+	if _, err := b.do(ctx, "up", "--no-desktop", "--hosts", "3"); err != nil {
 		return err
 	}
 	err := func() error {

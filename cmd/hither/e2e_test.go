@@ -155,7 +155,7 @@ func (l *lab) command(args ...string) *exec.Cmd {
 }
 
 func (l *lab) up() error {
-	if out, err := l.command("up").CombinedOutput(); err != nil {
+	if out, err := l.command("up", "--no-desktop").CombinedOutput(); err != nil {
 		return fmt.Errorf("bringing the lab up: %w\n%s", err, out)
 	}
 	return nil
