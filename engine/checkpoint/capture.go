@@ -49,6 +49,7 @@ type Frozen struct {
 	tracer   *tracee.Tracer
 	root     string // the capsule's root as seen from here
 	inodes   *handle.Inodes
+	systemV  *handle.SystemV
 	affinity unix.CPUSet // that of pid 1
 	gathered Processors
 	sleeps   map[int]sleep
@@ -126,7 +127,14 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 	if err := f.gatherThreads(); err != nil {
 		return nil, err
 	}
-	diag, err := f.diag()
+	asked, err := f.inside()
+	if err != nil {
+		return nil, err
+	}
+	if f.systemV, err = handle.CaptureSystemV(handle.On(asked), f.inodes); err != nil {
+		return nil, err
+	}
+	diag, err := handle.OpenDiag(asked)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +158,7 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 	}
 	app.Handles, app.Locks, app.Portals = f.Handles.Handles, f.Handles.Locks, f.Handles.Portals
 	app.Files, app.Shared = f.inodes.Files(), f.inodes.Shared()
+	app.Semaphores, app.Queues = f.systemV.Semaphores, f.systemV.Queues
 	if app.LastPid, err = readInt(f.root + "/proc/sys/kernel/ns_last_pid"); err != nil {
 		return nil, err
 	}
@@ -232,18 +241,17 @@ func resume(th *tracee.Thread, r image.Restart) error {
 	return th.SetRegs(regs)
 }
 
-// diag returns a socket that tells of the sockets of the capsule's network
-// namespace. Only someone inside can open one: a process of the app does, and
-// has it for no longer than it takes to duplicate it.
-func (f *Frozen) diag() (int, error) {
+// inside is a thread that can be asked about the namespaces of the capsule:
+// its sockets, its objects of System V.
+func (f *Frozen) inside() (*tracee.Thread, error) {
 	for _, p := range f.Procs {
 		if p.Zombie {
 			continue
 		}
 		if err := p.Prepare(0); err != nil {
-			return -1, fmt.Errorf("preparing to ask the app: %w", err)
+			return nil, fmt.Errorf("preparing to ask the app: %w", err)
 		}
-		return handle.OpenDiag(p.Leader())
+		return p.Leader(), nil
 	}
-	return -1, errors.New("all processes of the app have ended")
+	return nil, errors.New("all processes of the app have ended")
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hither/engine/handle"
 	"hither/engine/image"
 	"hither/engine/kernel"
 	"hither/engine/tracee"
@@ -58,6 +59,14 @@ func (f *Frozen) process(p *tracee.Process, s *seen) (*image.Process, error) {
 	}
 	if err := f.ask(p, s, out); err != nil {
 		return nil, err
+	}
+	if len(f.systemV.Semaphores) > 0 {
+		// A process that has never used SEM_UNDO has no list of what it owes, like pid 1.
+		if same, err := kernel.Kcmp(p.Pid, f.Init, kernel.KcmpSysVSem, 0, 0); err != nil || same != 0 {
+			if err := f.systemV.AddUndo(handle.On(p.Leader()), out.Pid); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for i, th := range p.Threads {
 		t, err := f.thread(p, th, &s.threads[i], out)

@@ -64,6 +64,12 @@ type view struct {
 // sharedMemory notes where the bytes of shared memory and of deleted files are.
 func (f *Frozen) sharedMemory(app *image.App) error {
 	for _, s := range app.Shared {
+		if s.Segment != nil {
+			if err := f.segment(s); err != nil {
+				return err
+			}
+			continue
+		}
 		fd, ok := f.Handles.SharedFDs[s.ID]
 		if !ok {
 			// No descriptor leads to it: its bytes are gathered from those who
@@ -170,34 +176,51 @@ func (f *Frozen) gather(s image.SharedMemory) (*os.File, error) {
 	return file, nil
 }
 
-// copyTo copies the pages that exist: those mincore(2) knows of.
+// copyTo copies the pages that exist.
 func (v view) copyTo(file *os.File) error {
 	if v.vma.Prot&unix.PROT_READ == 0 {
 		return nil
 	}
-	if err := v.p.Prepare(0); err != nil {
+	pages, err := v.present()
+	if err != nil {
 		return err
 	}
-	data, addr := v.p.Scratch()
 	buf := make([]byte, memory.MaxRun)
-	for at := v.vma.Start; at < v.vma.End; {
-		pages := min(uint64(len(data)), (v.vma.End-at)/memory.PageSize)
-		if _, err := v.p.Leader().Syscall(unix.SYS_MINCORE, at, pages*memory.PageSize, addr); err != nil {
-			return errors.Join(fmt.Errorf("asking for its pages: %w", err), v.p.Unprepare())
-		}
-		for _, r := range memory.Mincore(at, data[:pages]) {
-			for from := r.Start; from < r.End; from += uint64(len(buf)) {
-				part := buf[:min(uint64(len(buf)), r.End-from)]
-				err := v.p.Read(part, from)
-				if err == nil {
-					_, err = file.WriteAt(part, int64(from-v.vma.Start+v.vma.Offset))
-				}
-				if err != nil {
-					return errors.Join(err, v.p.Unprepare())
-				}
+	for _, r := range pages {
+		for at := r.Start; at < r.End; at += uint64(len(buf)) {
+			part := buf[:min(uint64(len(buf)), r.End-at)]
+			if err := v.p.Read(part, v.vma.Start+at); err != nil {
+				return err
+			}
+			if _, err := file.WriteAt(part, int64(at+v.vma.Offset)); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// present lists the pages that exist, from the beginning of the mapping on: those
+// mincore(2) knows of. It knows nothing of pages that are swapped out, so where
+// there may be some it is all.
+func (v view) present() ([]memory.Range, error) {
+	size := v.vma.End - v.vma.Start
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil || info.Freeswap != info.Totalswap {
+		return []memory.Range{{Start: 0, End: size}}, nil
+	}
+	if err := v.p.Prepare(0); err != nil {
+		return nil, err
+	}
+	data, addr := v.p.Scratch()
+	var all []memory.Range
+	for at := uint64(0); at < size; {
+		pages := min(uint64(len(data)), (size-at)/memory.PageSize)
+		if _, err := v.p.Leader().Syscall(unix.SYS_MINCORE, v.vma.Start+at, pages*memory.PageSize, addr); err != nil {
+			return nil, errors.Join(fmt.Errorf("asking for its pages: %w", err), v.p.Unprepare())
+		}
+		all = append(all, memory.Mincore(at, data[:pages])...)
 		at += pages * memory.PageSize
 	}
-	return v.p.Unprepare()
+	return all, v.p.Unprepare()
 }

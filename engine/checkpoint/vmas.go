@@ -91,8 +91,10 @@ func (x *mapper) vma(m mapping) (v *image.VMA, whole bool, err error) {
 			v.Name = strings.TrimSuffix(rest, "]")
 		}
 		return v, false, nil
-	case strings.HasPrefix(m.Path, "/SYSV"):
-		return nil, false, &Refusal{"it shares memory of System V (shmget), which hither cannot carry yet", "use the app without it, if it can"}
+	case strings.HasPrefix(m.Path, "/SYSV") && strings.HasSuffix(m.Path, " (deleted)"):
+		v.Backing = image.BackShared
+		v.Object = x.inodes.SegmentByID(m.Inode)
+		return v, false, nil
 	case strings.HasPrefix(m.Path, "/[aio]"):
 		return nil, false, &Refusal{"it uses kernel AIO (io_setup), which hither cannot carry yet", "use the app without it, if it can"}
 	case strings.HasPrefix(m.Path, "anon_inode:"):

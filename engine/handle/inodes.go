@@ -87,7 +87,7 @@ func (x *Inodes) AddShared(st *unix.Stat_t, link string, seals uint32) uint32 {
 // Grow makes shared memory at least size bytes, for what only mappings show.
 func (x *Inodes) Grow(id uint32, size uint64) {
 	s := &x.shared[id-1]
-	if !s.MemFD || s.Mode == 0 {
+	if s.Segment == nil && (!s.MemFD || s.Mode == 0) {
 		s.Size = max(s.Size, size)
 	}
 }

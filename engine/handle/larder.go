@@ -15,20 +15,21 @@ type Larder struct {
 	// uses, and below the limit of pid 1.
 	Base int
 
-	app     *image.App
-	entries map[uint32]*entry
-	next    int
-	slots   map[uint32]int // by handle
-	files   map[fileSlot]int
-	shared  map[uint32]int
-	terms   map[int]int
-	epolls  []*epollHome
-	path    func(uint32) string
+	app      *image.App
+	entries  map[uint32]*entry
+	next     int
+	slots    map[uint32]int // by handle
+	files    map[fileSlot]int
+	shared   map[uint32]int
+	terms    map[int]int
+	segments map[uint32]attached // of System V, by the id of the shared memory
+	epolls   []*epollHome
+	path     func(uint32) string
 }
 
 func newLarder(b *binder) *Larder {
 	return &Larder{app: b.app, entries: b.byID, slots: map[uint32]int{}, files: map[fileSlot]int{}, shared: map[uint32]int{},
-		terms: map[int]int{}, path: b.path}
+		terms: map[int]int{}, segments: map[uint32]attached{}, path: b.path}
 }
 
 // makeRoom finds the base, and raises pid 1's own limit where it must.
@@ -173,6 +174,9 @@ func (l *Larder) TerminalSlot(index int) (int, bool) {
 // has its own and all memory is in place.
 func (l *Larder) Close(r Remote) error {
 	if err := l.seal(r); err != nil {
+		return err
+	}
+	if err := l.releaseSegments(r); err != nil {
 		return err
 	}
 	_, err := (&caller{remote: r}).call(unix.SYS_CLOSE_RANGE, uint64(l.Base), uint64(^uint32(0)), 0)

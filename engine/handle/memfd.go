@@ -52,10 +52,16 @@ func rebindMemfds(b *binder, entries []*entry) error {
 	return b.openAll(opens)
 }
 
-// sharedMemory makes the memory of memfds and of mappings, empty and of its size.
+// sharedMemory makes the memory of memfds, of mappings and of System V, empty and of its size.
 func (b *binder) sharedMemory() error {
 	for i := range b.app.Shared {
 		s := &b.app.Shared[i]
+		if s.Segment != nil {
+			if err := b.segment(s); err != nil {
+				return err
+			}
+			continue
+		}
 		name := s.Name
 		if !s.MemFD {
 			name = "hither-shared"

@@ -85,8 +85,10 @@ func Rebind(r Remote, app *image.App, env Env) (*Larder, error) {
 }
 
 func (b *binder) run() error {
-	if err := b.sharedMemory(); err != nil {
-		return err
+	for _, make := range []func() error{b.sharedMemory, b.semaphores, b.queues} {
+		if err := make(); err != nil {
+			return err
+		}
 	}
 	for _, k := range kinds {
 		if entries := b.byKind[k.name]; k.rebind != nil && len(entries)+extra(k, b) > 0 {

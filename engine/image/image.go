@@ -36,6 +36,9 @@ type App struct {
 	// end is inside. FD is the number in pid 1's table.
 	Portals []Descriptor `cbor:"12,keyasint,omitempty"`
 	LastPid int          `cbor:"13,keyasint,omitempty"` // ns_last_pid at the freeze
+
+	Semaphores []Semaphores `cbor:"14,keyasint,omitempty"`
+	Queues     []Queue      `cbor:"15,keyasint,omitempty"`
 }
 
 // Machine is what the code in the image may rely on.
@@ -273,8 +276,8 @@ type Handle struct {
 	Signal    int `cbor:"7,keyasint,omitempty"`
 }
 
-// SharedMemory is memory that is not private to one mapping: a memfd, or a
-// shared anonymous mapping. Its bytes travel as page runs under its id.
+// SharedMemory is memory that is not private to one mapping: a memfd, a shared
+// anonymous mapping, or a segment of System V. Its bytes travel as page runs under its id.
 type SharedMemory struct {
 	ID    uint32 `cbor:"1,keyasint"`
 	Name  string `cbor:"2,keyasint,omitempty"` // of the memfd; "" for MAP_SHARED|MAP_ANONYMOUS
@@ -282,6 +285,50 @@ type SharedMemory struct {
 	Seals uint32 `cbor:"4,keyasint,omitempty"`
 	MemFD bool   `cbor:"5,keyasint,omitempty"`
 	Mode  uint32 `cbor:"6,keyasint,omitempty"`
+	// Segment is set for memory of System V (shmget): its Size is the one that
+	// was asked for, not a multiple of the page size.
+	Segment *SystemV `cbor:"7,keyasint,omitempty"`
+}
+
+// SystemV is what all objects of System V IPC have, as in sysvipc(7): struct
+// ipc64_perm (include/uapi/asm-generic/ipcbuf.h).
+type SystemV struct {
+	ID   int    `cbor:"1,keyasint"` // what shmget and its like return
+	Key  int32  `cbor:"2,keyasint,omitempty"`
+	Mode uint32 `cbor:"3,keyasint,omitempty"` // permissions
+	UID  uint32 `cbor:"4,keyasint,omitempty"` // the owner
+	GID  uint32 `cbor:"5,keyasint,omitempty"`
+	// Dest: a segment that goes when the last one lets go of it (IPC_RMID was called).
+	Dest   bool `cbor:"6,keyasint,omitempty"`
+	Locked bool `cbor:"7,keyasint,omitempty"` // SHM_LOCK
+}
+
+// Semaphores is a set of semaphores of System V.
+type Semaphores struct {
+	SystemV SystemV  `cbor:"1,keyasint"`
+	Values  []uint16 `cbor:"2,keyasint"`
+	// Undo is what each process's end will add to them (SEM_UNDO).
+	Undo []SemaphoreUndo `cbor:"3,keyasint,omitempty"`
+}
+
+// SemaphoreUndo is what a process's end will add to one semaphore of a set.
+type SemaphoreUndo struct {
+	Pid    int `cbor:"1,keyasint"`
+	Number int `cbor:"2,keyasint,omitempty"` // which of the set
+	Adjust int `cbor:"3,keyasint"`
+}
+
+// Queue is a message queue of System V.
+type Queue struct {
+	SystemV  SystemV   `cbor:"1,keyasint"`
+	Limit    uint64    `cbor:"2,keyasint"` // msg_qbytes
+	Messages []Message `cbor:"3,keyasint,omitempty"`
+}
+
+// Message waits in a Queue.
+type Message struct {
+	Type int64  `cbor:"1,keyasint"`
+	Text []byte `cbor:"2,keyasint,omitempty"`
 }
 
 // FileKind says how a file is found again at the destination.

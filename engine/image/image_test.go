@@ -15,12 +15,16 @@ func small() *App {
 	thread := Thread{Tid: 2, Regs: make([]byte, RegsSize), XState: make([]byte, 1024), Comm: "x"}
 	return &App{
 		Version: Version, ID: "abc123", Name: "x", Main: 2,
-		Files:   []File{{ID: 1, Kind: FilePath, Path: "/usr/bin/x"}},
-		Shared:  []SharedMemory{{ID: 1, Size: 8192, Name: "m", MemFD: true}},
-		Handles: []Handle{{ID: 1, Kind: "file"}},
+		Files: []File{{ID: 1, Kind: FilePath, Path: "/usr/bin/x"}},
+		Shared: []SharedMemory{{ID: 1, Size: 8192, Name: "m", MemFD: true},
+			{ID: 2, Size: 5000, Segment: &SystemV{ID: 32769, Key: -3, Mode: 0o600, Dest: true}}},
+		Semaphores: []Semaphores{{SystemV: SystemV{ID: 3}, Values: []uint16{7, 0}, Undo: []SemaphoreUndo{{Pid: 2, Number: 1, Adjust: -1}}}},
+		Queues:     []Queue{{SystemV: SystemV{ID: 0, Key: 5}, Limit: 16384, Messages: []Message{{Type: 1, Text: []byte("hello")}}}},
+		Handles:    []Handle{{ID: 1, Kind: "file"}},
 		Processes: []Process{
 			{Pid: 2, Parent: 1, Group: 2, Session: 2, Comm: "x", Exe: 1, Cwd: "/", Root: "/", Threads: []Thread{thread},
-				VMAs:        []VMA{{Start: 0x1000, End: 0x3000, Prot: 3, Backing: BackAnon}, {Start: 0x4000, End: 0x6000, Backing: BackShared, Object: 1, Shared: true}},
+				VMAs: []VMA{{Start: 0x1000, End: 0x3000, Prot: 3, Backing: BackAnon}, {Start: 0x4000, End: 0x6000, Backing: BackShared, Object: 1, Shared: true},
+					{Start: 0x7000, End: 0x8000, Offset: 0x1000, Backing: BackShared, Object: 2, Shared: true}},
 				Descriptors: []Descriptor{{FD: 0, Handle: 1}, {FD: 5, Handle: 1, CloExec: true}}},
 			{Pid: 3, Parent: 2, Group: 2, Session: 2, Zombie: true, ExitStatus: 256},
 		},
@@ -75,15 +79,33 @@ func TestDamaged(t *testing.T) {
 		"file path":      func(a *App) { a.Files[0].Path = "/a\x00b" },
 		"long path":      func(a *App) { a.Files[0].Path = "/" + strings.Repeat("a", MaxString) },
 		"shared size":    func(a *App) { a.Shared[0].Size = 1 << 60 },
-		"handle kind":    func(a *App) { a.Handles[0].Kind = "" },
-		"portal":         func(a *App) { a.Portals[0].Handle = 3 },
-		"zombie":         func(a *App) { a.Processes[1].Descriptors = []Descriptor{{FD: 1, Handle: 1}} },
-		"lock":           func(a *App) { a.Locks = []Lock{{Kind: 9}} },
-		"vdso":           func(a *App) { a.Machine.VDSO = make([]byte, 1<<17) },
-		"limits":         func(a *App) { a.Processes[0].Rlimits = make([]Rlimit, 17) },
-		"long name":      func(a *App) { a.Processes[0].Comm = strings.Repeat("x", 16) },
-		"exit signal":    func(a *App) { a.Processes[0].ExitSignal = 65 },
-		"terminal":       func(a *App) { a.Processes[0].Terminal = -2 },
+		"segment twice": func(a *App) {
+			a.Shared = append(a.Shared, SharedMemory{ID: 3, Size: 1, Segment: &SystemV{ID: 32769}})
+		},
+		"segment key": func(a *App) {
+			a.Shared = append(a.Shared, SharedMemory{ID: 3, Size: 1, Segment: &SystemV{ID: 1, Key: -3}})
+		},
+		"segment id":      func(a *App) { a.Shared[1].Segment.ID = 1 << 31 },
+		"segment mode":    func(a *App) { a.Shared[1].Segment.Mode = 0o1600 },
+		"segment size":    func(a *App) { a.Shared[1].Size = 0 },
+		"segment outside": func(a *App) { a.Processes[0].VMAs[2].Offset = 0x2000 },
+		"segment private": func(a *App) { a.Processes[0].VMAs[2].Shared = false },
+		"no semaphore":    func(a *App) { a.Semaphores[0].Values = nil },
+		"semaphore value": func(a *App) { a.Semaphores[0].Values[0] = 1 << 15 },
+		"undo process":    func(a *App) { a.Semaphores[0].Undo[0].Pid = 99 },
+		"undo number":     func(a *App) { a.Semaphores[0].Undo[0].Number = 2 },
+		"queue twice":     func(a *App) { a.Queues = append(a.Queues, a.Queues[0]) },
+		"message type":    func(a *App) { a.Queues[0].Messages[0].Type = 0 },
+		"long message":    func(a *App) { a.Queues[0].Messages[0].Text = make([]byte, MaxMessageSize+1) },
+		"handle kind":     func(a *App) { a.Handles[0].Kind = "" },
+		"portal":          func(a *App) { a.Portals[0].Handle = 3 },
+		"zombie":          func(a *App) { a.Processes[1].Descriptors = []Descriptor{{FD: 1, Handle: 1}} },
+		"lock":            func(a *App) { a.Locks = []Lock{{Kind: 9}} },
+		"vdso":            func(a *App) { a.Machine.VDSO = make([]byte, 1<<17) },
+		"limits":          func(a *App) { a.Processes[0].Rlimits = make([]Rlimit, 17) },
+		"long name":       func(a *App) { a.Processes[0].Comm = strings.Repeat("x", 16) },
+		"exit signal":     func(a *App) { a.Processes[0].ExitSignal = 65 },
+		"terminal":        func(a *App) { a.Processes[0].Terminal = -2 },
 	} {
 		a := small()
 		spoil(a)

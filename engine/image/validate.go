@@ -56,6 +56,9 @@ func (a *App) Validate() error {
 	if threads > MaxThreads {
 		return fmt.Errorf("%d threads", threads)
 	}
+	if err := a.validateSystemV(ids); err != nil {
+		return err
+	}
 	for _, d := range a.Portals {
 		if d.FD < 0 || d.FD > 1<<20 || !refs.handles[d.Handle] {
 			return fmt.Errorf("portal %d names handle %d", d.FD, d.Handle)
@@ -71,7 +74,7 @@ func (a *App) Validate() error {
 
 type references struct {
 	files, shared, handles map[uint32]bool
-	sharedSize             map[uint32]uint64
+	segments               map[uint32]uint64 // sizes of those of System V, in whole pages
 }
 
 func (a *App) references() (*references, error) {
@@ -93,7 +96,12 @@ func (a *App) references() (*references, error) {
 			return nil, fmt.Errorf("shared memory %d: %d bytes, name %.80q", s.ID, s.Size, s.Name)
 		}
 		refs.shared[s.ID] = true
-		refs.sharedSize[s.ID] = s.Size
+		if s.Segment != nil {
+			if s.Size == 0 || s.MemFD || s.Seals != 0 {
+				return nil, fmt.Errorf("memory of System V %d: %d bytes", s.ID, s.Size)
+			}
+			refs.segments[s.ID] = (s.Size + page - 1) &^ (page - 1)
+		}
 	}
 	for _, h := range a.Handles {
 		if h.ID == 0 || refs.handles[h.ID] || len(h.Kind) == 0 || len(h.Kind) > 32 {
@@ -202,6 +210,9 @@ func (p *Process) validateMemory(refs *references) error {
 		case BackShared:
 			if !refs.shared[v.Object] {
 				return fmt.Errorf("mapping %#x-%#x shows shared memory %d, which the image does not have", v.Start, v.End, v.Object)
+			}
+			if size, ok := refs.segments[v.Object]; ok && (!v.Shared || v.Offset > size || v.End-v.Start > size-v.Offset) {
+				return fmt.Errorf("mapping %#x-%#x shows more of shared memory %d than there is", v.Start, v.End, v.Object)
 			}
 		default:
 			return fmt.Errorf("mapping %#x-%#x: backing %d", v.Start, v.End, v.Backing)

@@ -58,6 +58,7 @@ const (
 	KcmpVM       = 1
 	KcmpFiles    = 2
 	KcmpFS       = 3
+	KcmpSysVSem  = 6
 	KcmpSighand  = 4
 	KcmpIO       = 5
 	KcmpSysvsem  = 6

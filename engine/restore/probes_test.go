@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hither/engine/capsule"
+	"hither/engine/handle"
 )
 
 // TestProbes moves programs that hold one kind of handle each and judge for
@@ -22,46 +23,57 @@ func TestProbes(t *testing.T) {
 	}
 	for _, probe := range probes {
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(probe), "probe_"), ".py")
-		t.Run(name, func(t *testing.T) {
-			ctx := house(t)
-			// A checkout in /tmp is not seen in a capsule, the home is.
-			path := copyTo(t, os.Getenv("HOME"), probe)
-			copyTo(t, os.Getenv("HOME"), "../handle/testdata/probe.py")
-			// In the capsule's own /tmp, which goes along.
-			a := start(t, ctx, "/usr/bin/python3", path, "both", "/tmp/go", "/tmp/out")
-			inside := func(c *capsule.Capsule, name string) string {
-				return fmt.Sprintf("/proc/%d/root/tmp/%s", c.InitPid(), name)
-			}
-			for a.out = inside(a.c, "out"); ctx.Err() == nil; time.Sleep(time.Millisecond) {
-				if _, err := os.Stat(a.out); err == nil {
-					break
-				}
-			}
-			a.await(t, "READY")
-			c := a.c
-			for range 3 {
-				c = clone(t, ctx, c)
-			}
-			a.out = inside(c, "out")
-			out, err := os.Open(a.out) // it outlives the capsule
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer out.Close()
-			if err := os.WriteFile(inside(c, "go"), nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := c.Wait(ctx); err != nil {
-				t.Error(err)
-			}
-			said, err := io.ReadAll(out)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !strings.Contains(string(said), "\nOK\n") {
-				t.Errorf("%s", said)
-			}
-		})
+		t.Run(name, func(t *testing.T) { moveProbe(t, probe) })
+	}
+}
+
+// TestSlowIDs has the ids of System V objects come back on a kernel that lets nobody choose.
+func TestSlowIDs(t *testing.T) {
+	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
+	handle.ForceSlowIDs = true
+	defer func() { handle.ForceSlowIDs = false }()
+	moveProbe(t, "../handle/testdata/probe_sysv.py")
+}
+
+// moveProbe moves a probe three times and asks it what it thinks of that.
+func moveProbe(t *testing.T, probe string) {
+	ctx := house(t)
+	// A checkout in /tmp is not seen in a capsule, the home is.
+	path := copyTo(t, os.Getenv("HOME"), probe)
+	copyTo(t, os.Getenv("HOME"), "../handle/testdata/probe.py")
+	// In the capsule's own /tmp, which goes along.
+	a := start(t, ctx, "/usr/bin/python3", path, "both", "/tmp/go", "/tmp/out")
+	inside := func(c *capsule.Capsule, name string) string {
+		return fmt.Sprintf("/proc/%d/root/tmp/%s", c.InitPid(), name)
+	}
+	for a.out = inside(a.c, "out"); ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(a.out); err == nil {
+			break
+		}
+	}
+	a.await(t, "READY")
+	c := a.c
+	for range 3 {
+		c = clone(t, ctx, c)
+	}
+	a.out = inside(c, "out")
+	out, err := os.Open(a.out) // it outlives the capsule
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if err := os.WriteFile(inside(c, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wait(ctx); err != nil {
+		t.Error(err)
+	}
+	said, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(said), "\nOK\n") {
+		t.Errorf("%s", said)
 	}
 }
 

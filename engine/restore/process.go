@@ -90,6 +90,9 @@ func (b *Builder) process(p *tracee.Process, proc *image.Process) error {
 	if err := b.larder.Place(remote{leader}, proc); err != nil {
 		return err
 	}
+	if err := b.larder.Undo(remote{leader}, proc.Pid); err != nil {
+		return err
+	}
 	for i := 1; i < len(proc.Threads); i++ {
 		const flags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
 		if _, err := leader.Clone(kernel.CloneArgs{Flags: flags}, proc.Threads[i].Tid); err != nil {

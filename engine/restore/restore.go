@@ -32,13 +32,14 @@ import (
 
 // Builder is a capsule that is being restored.
 type Builder struct {
-	app    *image.App
-	tracer *tracee.Tracer
-	init   *tracee.Process
-	larder *handle.Larder
-	procs  map[int]*tracee.Process // by pid inside
-	images map[int]*image.Process
-	extras map[int]*tracee.Process // ghosts and helpers, while they live
+	app      *image.App
+	tracer   *tracee.Tracer
+	init     *tracee.Process
+	larder   *handle.Larder
+	procs    map[int]*tracee.Process // by pid inside
+	images   map[int]*image.Process
+	segments map[uint32]*image.SharedMemory // of System V, by the id of the shared memory
+	extras   map[int]*tracee.Process        // ghosts and helpers, while they live
 
 	bare     []span      // pid 1's mappings without the train
 	own      []span      // and with it: every new process inherits them
@@ -130,6 +131,7 @@ func (b *Builder) Begin(app *image.App, env handle.Env) error {
 	for i := range app.Processes {
 		b.images[app.Processes[i].Pid] = &app.Processes[i]
 	}
+	b.findSegments()
 	steps, err := plan(app)
 	if err != nil {
 		return err
@@ -192,6 +194,13 @@ func (b *Builder) Place(kind memory.Kind, id uint32) (memory.Place, error) {
 		}
 		return memory.NewProcessPlace(p.Pid, allowed), nil
 	case memory.Shared:
+		if s := b.segments[id]; s != nil {
+			addr, ok := b.larder.Segment(id)
+			if !ok {
+				return nil, fmt.Errorf("memory of System V %d was not made", s.Segment.ID)
+			}
+			return memory.NewMappedPlace(b.init.Pid, addr, []memory.Range{{Start: 0, End: segmentPages(s)}}), nil
+		}
 		size := uint64(0)
 		slot, ok := b.larder.SharedSlot(id)
 		for _, s := range b.app.Shared {

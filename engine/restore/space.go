@@ -133,6 +133,9 @@ func (b *Builder) space(p *tracee.Process, proc *image.Process) error {
 	if err := b.moveVDSO(proc, special, add); err != nil {
 		return err
 	}
+	if err := b.attach(proc, add); err != nil {
+		return err
+	}
 	for i := range proc.VMAs {
 		if err := b.mapVMA(&proc.VMAs[i], add); err != nil {
 			return err
@@ -241,6 +244,9 @@ func (b *Builder) mapVMA(v *image.VMA, add adder) error {
 		}
 		slot, offset = uint64(s), v.Offset
 	case image.BackShared:
+		if b.segments[v.Object] != nil {
+			return nil // attached already
+		}
 		s, ok := b.larder.SharedSlot(v.Object)
 		if !ok {
 			return fmt.Errorf("mapping %#x-%#x: shared memory %d was not made", v.Start, v.End, v.Object)
