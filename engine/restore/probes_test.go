@@ -32,7 +32,7 @@ func TestSlowIDs(t *testing.T) {
 	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
 	handle.ForceSlowIDs = true
 	defer func() { handle.ForceSlowIDs = false }()
-	moveProbe(t, "../handle/testdata/probe_sysv.py")
+	moveProbe(t, "testdata/probe_sysv.py")
 }
 
 // moveProbe moves a probe three times and asks it what it thinks of that.
