@@ -38,8 +38,11 @@ func main() {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "keeper":
+			capsule.BridgeCommand = bridgeCommand
 			capsule.KeeperMain()
 			return
+		case "bridge":
+			os.Exit(bridgeMain())
 		case "capsule-init":
 			capsule.InitMain()
 			return

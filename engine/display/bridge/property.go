@@ -1,0 +1,368 @@
+package bridge
+
+import (
+	"math"
+
+	"hither/engine/display/xwire"
+)
+
+// copied are the properties that native windows have as the app's have them.
+// Those of the type ATOM, and the types of all, are translated by name.
+var copied = []string{
+	"WM_NAME", "_NET_WM_NAME", "WM_ICON_NAME", "_NET_WM_ICON_NAME", "WM_CLASS", "WM_WINDOW_ROLE", "_NET_WM_ICON",
+	"_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_OPACITY", "_NET_WM_BYPASS_COMPOSITOR", "_NET_WM_OPAQUE_REGION", "_MOTIF_WM_HINTS",
+	"_GTK_FRAME_EXTENTS", "_GTK_THEME_VARIANT", "_GTK_HIDE_TITLEBAR_WHEN_MAXIMIZED",
+}
+
+// others are read as well.
+var others = []string{
+	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS",
+}
+
+// maxProperty bounds what is copied, in units of four bytes. Icons are the largest.
+const maxProperty = 1 << 20
+
+type property struct {
+	kind   xwire.Atom
+	format uint8
+	value  []byte
+}
+
+// numbers are the values of a property of format 32, at least n, or none.
+func (p property) numbers(n int) []uint32 {
+	if p.format != 32 || len(p.value) < 4*n {
+		return nil
+	}
+	return xwire.ToUint32s(p.value)
+}
+
+// readProperties reads all that matter, in one round trip.
+func (b *Bridge) readProperties(w *window) map[string]property {
+	cookies := map[string]xwire.Cookie[xwire.GetPropertyReply]{}
+	for _, list := range [][]string{copied, others} {
+		for _, name := range list {
+			cookies[name] = b.App.GetPropertyAsync(false, w.app, b.a[name], xwire.AtomAny, 0, maxProperty)
+		}
+	}
+	out := map[string]property{}
+	for name, cookie := range cookies {
+		if r, err := cookie.Wait(); err == nil && r.Type != 0 {
+			out[name] = property{r.Type, r.Format, r.Value}
+		}
+	}
+	b.learn(w, out)
+	return out
+}
+
+// learn notes what the bridge itself heeds.
+func (b *Bridge) learn(w *window, p map[string]property) {
+	w.hints = parseSizeHints(p["WM_NORMAL_HINTS"].numbers(1))
+	w.takes = map[string]bool{}
+	if names, err := b.App.AtomNames(atomsOf(p["WM_PROTOCOLS"])...); err == nil {
+		for _, name := range names {
+			w.takes[name] = true
+		}
+	}
+	w.input = true
+	if h := p["WM_HINTS"].numbers(2); h != nil && h[0]&wmHintInput != 0 {
+		w.input = h[1] != 0
+	}
+	w.leader = 0
+	if t := p["WM_TRANSIENT_FOR"].numbers(1); t != nil {
+		w.leader = xwire.Window(t[0])
+	}
+	w.kind = ""
+	for _, a := range atomsOf(p["_NET_WM_WINDOW_TYPE"]) {
+		if name := b.appName(a); name != "" {
+			w.kind = name
+			break
+		}
+	}
+	if e := p["_NET_FRAME_EXTENTS"].numbers(4); e != nil {
+		w.frame = toExtents(e)
+	}
+}
+
+func toExtents(e []uint32) extents {
+	n := func(v uint32) int { return int(min(v, 1000)) }
+	return extents{n(e[0]), n(e[1]), n(e[2]), n(e[3])}
+}
+
+func atomsOf(p property) []xwire.Atom {
+	var out []xwire.Atom
+	for _, v := range p.numbers(0) {
+		out = append(out, xwire.Atom(v))
+	}
+	return out
+}
+
+// appName and deskName are the names of atoms, empty for what is none.
+func (b *Bridge) appName(a xwire.Atom) string  { return atomName(b.App, a) }
+func (b *Bridge) deskName(a xwire.Atom) string { return atomName(b.Desk, a) }
+
+func atomName(c *xwire.Conn, a xwire.Atom) string {
+	names, err := c.AtomNames(a)
+	if err != nil {
+		return ""
+	}
+	return names[0]
+}
+
+// translate turns atoms of one server into those of the other; what is none is
+// left out.
+func translate(from, to *xwire.Conn, list []xwire.Atom) []xwire.Atom {
+	var out []xwire.Atom
+	for _, a := range list {
+		name := atomName(from, a)
+		if name == "" {
+			continue
+		}
+		if t, err := to.Atom(name); err == nil {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// dress gives a new native window all its properties.
+func (b *Bridge) dress(w *window, properties map[string]property) {
+	for _, name := range copied {
+		if p, ok := properties[name]; ok {
+			b.copyProperty(w, name, p)
+		}
+	}
+	if w.popup {
+		b.setLeader(w)
+		return
+	}
+	c := b.Desk
+	c.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["WM_PROTOCOLS"], xwire.AtomAtom, 32,
+		xwire.Uint32s(b.d["WM_DELETE_WINDOW"], b.d["_NET_WM_PING"]))
+	b.setSizeHints(w)
+	b.setHints(w, properties["WM_HINTS"])
+	b.setLeader(w)
+	if states := translate(b.App, c, atomsOf(properties["_NET_WM_STATE"])); len(states) > 0 {
+		c.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["_NET_WM_STATE"], xwire.AtomAtom, 32, xwire.Uint32s(states...))
+	}
+}
+
+// copyProperty copies one of copied.
+func (b *Bridge) copyProperty(w *window, name string, p property) {
+	value := p.value
+	if p.kind == xwire.AtomAtom && p.format == 32 {
+		value = xwire.Uint32s(translate(b.App, b.Desk, atomsOf(p))...)
+	}
+	kind := translate(b.App, b.Desk, []xwire.Atom{p.kind})
+	if len(kind) == 0 {
+		return
+	}
+	b.Desk.ChangeProperty(xwire.PropModeReplace, w.desk, b.d[name], kind[0], p.format, value)
+}
+
+// appProperty follows a property that the app has changed.
+func (b *Bridge) appProperty(w *window, a xwire.Atom) {
+	name := b.appName(a)
+	known := false
+	for _, list := range [][]string{copied, {"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS"}} {
+		for _, n := range list {
+			known = known || n == name
+		}
+	}
+	if !known {
+		return
+	}
+	// The bridge's own notes are few, and refreshed together.
+	all := b.readProperties(w)
+	p, ok := all[name]
+	switch name {
+	case "WM_HINTS":
+		b.setHints(w, p)
+	case "WM_NORMAL_HINTS":
+		b.setSizeHints(w)
+	case "WM_TRANSIENT_FOR":
+		b.setLeader(w)
+	case "WM_PROTOCOLS":
+	default:
+		if ok {
+			b.copyProperty(w, name, p)
+		} else {
+			b.Desk.DeleteProperty(w.desk, b.d[name])
+		}
+	}
+}
+
+// The flags of WM_NORMAL_HINTS and WM_HINTS, ICCCM 4.1.2.
+const (
+	hintUSPosition = 1 << 0
+	hintUSSize     = 1 << 1
+	hintPPosition  = 1 << 2
+	hintMinSize    = 1 << 4
+	hintMaxSize    = 1 << 5
+	hintGravity    = 1 << 9
+
+	wmHintInput     = 1 << 0
+	wmHintState     = 1 << 1
+	wmHintUrgency   = 1 << 8
+	wmStateNormal   = 1
+	wmStateIconic   = 3
+	sizeHintNumbers = 18
+)
+
+type sizeHints struct {
+	flags       uint32
+	gravity     xwire.Gravity
+	least, most [2]int
+	raw         [sizeHintNumbers]uint32
+}
+
+func parseSizeHints(v []uint32) sizeHints {
+	h := sizeHints{gravity: xwire.GravityNorthWest, least: [2]int{1, 1}, most: [2]int{math.MaxInt16, math.MaxInt16}}
+	copy(h.raw[:], v)
+	h.flags = h.raw[0]
+	if h.flags&hintMinSize != 0 {
+		h.least = [2]int{int(int32(h.raw[5])), int(int32(h.raw[6]))}
+	}
+	if h.flags&hintMaxSize != 0 {
+		h.most = [2]int{int(int32(h.raw[7])), int(int32(h.raw[8]))}
+	}
+	if h.flags&hintGravity != 0 && h.raw[17] >= 1 && h.raw[17] <= 10 {
+		h.gravity = xwire.Gravity(h.raw[17])
+	}
+	return h
+}
+
+// setSizeHints passes the size hints on. Only at its first mapping a window has
+// the app's gravity, by which an app may reckon its place on the screen; afterwards it is
+// the client area that is placed, so that no frame's width ever moves it.
+func (b *Bridge) setSizeHints(w *window) {
+	v := w.hints.raw
+	v[0] = w.hints.flags | hintGravity
+	v[17] = uint32(xwire.GravityStatic)
+	if w.fresh {
+		v[17] = uint32(w.hints.gravity)
+	}
+	v[1], v[2] = uint32(int32(w.place.x)), uint32(int32(w.place.y))
+	v[3], v[4] = uint32(w.place.w), uint32(w.place.h)
+	b.Desk.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["WM_NORMAL_HINTS"], xwire.AtomWmSizeHints, 32, xwire.Uint32s(v[:]...))
+}
+
+// setHints passes on whether the window wants keys, how it starts, and whether it is urgent.
+func (b *Bridge) setHints(w *window, p property) {
+	v := make([]uint32, 9)
+	if h := p.numbers(3); h != nil {
+		v[0] = h[0] & (wmHintState | wmHintUrgency)
+		v[2] = h[2]
+	}
+	v[0] |= wmHintInput
+	if w.input || w.takes["WM_TAKE_FOCUS"] {
+		v[1] = 1
+	}
+	if w.iconic {
+		v[0] |= wmHintState
+		v[2] = wmStateIconic
+	}
+	b.Desk.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["WM_HINTS"], xwire.AtomWmHints, 32, xwire.Uint32s(v...))
+}
+
+// setLeader passes on which window this one belongs to, and to those that were
+// waiting for this one that it is there.
+func (b *Bridge) setLeader(w *window) {
+	if l := b.windows[w.leader]; l != nil && l != w {
+		b.Desk.ChangeProperty(xwire.PropModeReplace, w.desk, xwire.AtomWmTransientFor, xwire.AtomWindow, 32, xwire.Uint32s(l.desk))
+	} else if w.leader != 0 && !w.popup && w.leader == b.App.Root() {
+		// A dialog of the whole app.
+		b.Desk.ChangeProperty(xwire.PropModeReplace, w.desk, xwire.AtomWmTransientFor, xwire.AtomWindow, 32, xwire.Uint32s(b.Desk.Root()))
+	} else {
+		b.Desk.DeleteProperty(w.desk, xwire.AtomWmTransientFor)
+	}
+	for _, o := range b.windows {
+		if o != w && o.leader == w.app {
+			b.Desk.ChangeProperty(xwire.PropModeReplace, o.desk, xwire.AtomWmTransientFor, xwire.AtomWindow, 32, xwire.Uint32s(w.desk))
+		}
+	}
+}
+
+// setState notes inside that the window is under care, and says whether it was before.
+func (b *Bridge) setState(w *window, properties map[string]property) (known bool) {
+	state := uint32(wmStateNormal)
+	if s := properties["WM_STATE"].numbers(1); s != nil && s[0] != 0 {
+		known, state = true, s[0]
+	} else if h := properties["WM_HINTS"].numbers(3); h != nil && h[0]&wmHintState != 0 && h[2] == wmStateIconic {
+		state = wmStateIconic
+	}
+	w.iconic = state == wmStateIconic
+	b.writeState(w)
+	return known
+}
+
+func (b *Bridge) writeState(w *window) {
+	state := uint32(wmStateNormal)
+	if w.iconic {
+		state = wmStateIconic
+	}
+	b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["WM_STATE"], b.a["WM_STATE"], 32, xwire.Uint32s(state, 0))
+}
+
+// deskProperty follows what the desktop's window manager says of a window.
+func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
+	if b.App == nil || w.popup {
+		return
+	}
+	read := func(kind xwire.Atom) property {
+		r, err := b.Desk.GetProperty(false, w.desk, a, kind, 0, 256)
+		if err != nil {
+			return property{}
+		}
+		return property{r.Type, r.Format, r.Value}
+	}
+	switch a {
+	case b.d["_NET_WM_STATE"], b.d["_NET_WM_ALLOWED_ACTIONS"]:
+		name := "_NET_WM_STATE"
+		if a != b.d[name] {
+			name = "_NET_WM_ALLOWED_ACTIONS"
+		}
+		list := translate(b.Desk, b.App, atomsOf(read(xwire.AtomAtom)))
+		b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a[name], xwire.AtomAtom, 32, xwire.Uint32s(list...))
+	case b.d["_NET_FRAME_EXTENTS"]:
+		if e := read(xwire.AtomCardinal).numbers(4); e != nil {
+			w.frame = toExtents(e)
+			b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_NET_FRAME_EXTENTS"], xwire.AtomCardinal, 32, xwire.Uint32s(e[:4]...))
+		}
+	case b.d["WM_STATE"]:
+		if s := read(b.d["WM_STATE"]).numbers(1); s != nil && s[0] != 0 && w.iconic != (s[0] == wmStateIconic) {
+			w.iconic = s[0] == wmStateIconic
+			b.writeState(w)
+		}
+	}
+}
+
+// copyShape gives the native window the outline of the app's.
+func (b *Bridge) copyShape(w *window) {
+	if !b.Desk.Has(xwire.Shape) {
+		return
+	}
+	r, err := b.App.ShapeQueryExtents(w.app)
+	if err != nil {
+		return
+	}
+	kinds := []xwire.ShapeKind{xwire.ShapeSkInput}
+	if r.BoundingShaped {
+		kinds = append(kinds, xwire.ShapeSkBounding)
+	} else {
+		b.Desk.ShapeMask(xwire.ShapeSoSet, xwire.ShapeSkBounding, w.desk, 0, 0, 0)
+	}
+	for _, kind := range kinds {
+		s, err := b.App.ShapeGetRectangles(w.app, kind)
+		if err != nil {
+			return
+		}
+		if kind == xwire.ShapeSkInput && len(s.Rectangles) == 1 {
+			all := s.Rectangles[0]
+			if int(all.Width) >= w.at.w && int(all.Height) >= w.at.h {
+				b.Desk.ShapeMask(xwire.ShapeSoSet, kind, w.desk, 0, 0, 0)
+				continue
+			}
+		}
+		b.Desk.ShapeRectangles(xwire.ShapeSoSet, kind, xwire.ClipOrderingUnsorted, w.desk, clip16(w.border), clip16(w.border), s.Rectangles)
+	}
+}
