@@ -46,6 +46,14 @@ func TestFilesReturnWithoutTheirApp(t *testing.T) {
 			t.Errorf("%s: %+v, want %s", name, got[name], what)
 		}
 	}
+	if got["one"].Size != 5 || got["five"].Size != 4 {
+		t.Errorf("sizes: %+v", got)
+	}
+	var fetched control.Files
+	a.json(t, &fetched, "b", "hither", "files", "giver", "--fetch", "/home/lab/fetched", "--json")
+	if len(fetched.Files) == 0 || fetched.Files[0].Size == 0 {
+		t.Errorf("fetched: %+v", fetched)
+	}
 	beside := got["two"].Here
 	if !strings.Contains(beside, "/giver/two (from b ") || !strings.Contains(got["two"].Why, "changed at home, too") {
 		t.Errorf("what changed on both lies at %q: %q", beside, got["two"].Why)

@@ -64,7 +64,11 @@ func (d *Daemon) files(ctx context.Context, what string, act *control.FilesReque
 			}
 			names, err := layer.Fetch(act.To, len(act.Paths) == 0)
 			for _, n := range names {
-				out.Files = append(out.Files, control.File{Path: n, State: "fetched", Here: n})
+				x := control.File{Path: n, State: "fetched", Here: n}
+				if info, err := os.Stat(n); err == nil {
+					x.Size = info.Size()
+				}
+				out.Files = append(out.Files, x)
 			}
 			return out, err
 		case "return":

@@ -73,9 +73,12 @@ func (d *Daemon) giveBack(ctx context.Context, f *found, layer *files.Layer) (*c
 	}
 
 	out := &control.Files{App: name, Host: peer.Name, Dir: layer.Dir(), Files: []control.File{}}
-	kept := map[string]bool{}
+	kept, sizes := map[string]bool{}, map[string]int64{}
+	for _, e := range need.Entries {
+		sizes[e.Path] = e.Size
+	}
 	for _, o := range outcomes {
-		x := control.File{Path: o.Path, State: o.What, Here: o.Where, Why: o.Why}
+		x := control.File{Path: o.Path, Size: sizes[o.Path], State: o.What, Here: o.Where, Why: o.Why}
 		if o.What == "kept" {
 			kept[o.Path], x.Here = true, ""
 			out.Notes = append(out.Notes, fmt.Sprintf("%s stays here: %s", o.Path, o.Why))
