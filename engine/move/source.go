@@ -171,6 +171,10 @@ func (s *Source) PreCopy(ctx context.Context, w io.Writer, round int, report han
 
 // freezeNow is one try of Freeze.
 func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
+	s.paused = true
+	if err := s.cap.Part(ctx); err != nil {
+		return nil, err
+	}
 	s.tracer = tracee.New()
 	out := &handover.Frozen{Pid: s.cap.InitPid(), Start: s.state.Init.Start}
 	err := s.tracer.Do(func() error {
@@ -180,14 +184,10 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 		}
 		out.Since = s.frozen.Since
 		s.frozen.Keep = s.keepProcessors
-		s.paused = true
 		if s.portals.Screen, s.portals.Held, err = s.cap.Pause(ctx); err != nil {
 			return err
 		}
-		id := checkpoint.Identity{ID: s.state.Spec.ID, Name: s.state.Spec.Name, Main: s.state.Main}
-		if s.state.Spec.TTY {
-			id.Portals = []int{capsule.FDTerminal}
-		}
+		id := checkpoint.Identity{ID: s.state.Spec.ID, Name: s.state.Spec.Name, Main: s.state.Main, Portals: s.cap.Portals()}
 		if s.app, err = s.frozen.Capture(id); err != nil {
 			return err
 		}
