@@ -34,13 +34,15 @@ type Bridge struct {
 	popups  []*window                // in the same
 	ping    map[xwire.Timestamp]*window
 
-	visuals visuals
-	paint   painter
-	input   input
-	grab    grab
-	cursors cursors
-	screen  screen
-	arrived bool // the app is here for the first time
+	visuals  visuals
+	paint    painter
+	input    input
+	grab     grab
+	cursors  cursors
+	screen   screen
+	progress progress
+	bus      string // the session bus's socket, "" if it does not run
+	arrived  bool   // the app is here for the first time
 }
 
 // atoms are those of names below.

@@ -43,6 +43,10 @@ func (b *Bridge) deskEvent(ev xwire.Event) {
 		b.input.modifiers = nil
 	case *xwire.ExposeEvent:
 		if w := b.native[ev.Window]; w != nil {
+			if b.App == nil && ev.Count == 0 {
+				b.showProgress(w)
+				return
+			}
 			w.parts = append(w.parts, rect{int(ev.X), int(ev.Y), int(ev.Width), int(ev.Height)})
 		}
 	case *xwire.MapNotifyEvent:

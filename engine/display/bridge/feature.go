@@ -32,7 +32,14 @@ type feature interface {
 	letGo()
 }
 
-// features makes them all. One that cannot be made (the desktop's server may
+// busFeature is a feature that uses the app's session bus. It is told when the bus
+// starts and ends; b.bus is its socket, "" if it does not run. A connection to it
+// must be over when letGo returns.
+type busFeature interface {
+	bus(socket string)
+}
+
+// makeFeatures makes them all. One that cannot be made (the desktop's server may
 // lack an extension) says so in the log and is left out.
 func (b *Bridge) makeFeatures() []feature {
 	var out []feature

@@ -13,7 +13,7 @@ const hangUpWithin = 500 * time.Millisecond
 // attach takes hold of the app, for the first time or again. Native windows that
 // are there already are used again.
 func (b *Bridge) attach(ctx context.Context) error {
-	b.features = nil
+	b.features, b.progress.text = nil, ""
 	if err := b.openApp(ctx); err != nil {
 		return err
 	}

@@ -79,12 +79,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	told := false
 	for {
-		b := &Bridge{o: o, log: o.Log, calls: make(chan func(), 64)}
+		b := &Bridge{o: o, log: o.Log, bus: o.Begin.Bus, calls: make(chan func(), 64)}
 		err := b.openDesk(ctx)
 		if err == nil {
 			told = false
 			err = b.run(ctx)
 			b.close()
+			o.Begin.Bus = b.bus
 		} else if !told {
 			o.Log.Warn("waiting for the desktop", "error", err)
 			told = true
@@ -105,6 +106,9 @@ func Run(ctx context.Context, o Options) error {
 		case order, ok := <-o.Orders:
 			if !ok || order.Op == display.OpLeft {
 				return nil
+			}
+			if order.Op == display.OpBus {
+				o.Begin.Bus = order.Bus
 			}
 			if order.Op == display.OpPart {
 				if err := o.parted(); err != nil {
@@ -144,6 +148,8 @@ func (o *Options) awaitBack(ctx context.Context) error {
 				return errDone
 			case order.Op == display.OpBack:
 				return nil
+			case order.Op == display.OpBus:
+				o.Begin.Bus = order.Bus
 			case order.Op == display.OpPart:
 				if err := o.parted(); err != nil {
 					return err
@@ -308,6 +314,19 @@ func (b *Bridge) obey(ctx context.Context, o display.Order, ok bool) error {
 		b.dim()
 	case o.Op == display.OpBack && b.App == nil:
 		return b.attach(ctx)
+	case o.Op == display.OpProgress:
+		b.progress.text, b.progress.share = o.Text, o.Share
+		for _, w := range b.order {
+			b.showProgress(w)
+		}
+	case o.Op == display.OpBus:
+		b.bus = o.Bus
+		b.o.Begin.Bus = o.Bus
+		for _, f := range b.features {
+			if f, ok := f.(busFeature); ok {
+				f.bus(o.Bus)
+			}
+		}
 	}
 	return nil
 }

@@ -113,6 +113,7 @@ var core = &Extension{
 		71:  "PolyFillArc",
 		72:  "PutImage",
 		73:  "GetImage",
+		76:  "ImageText8",
 		78:  "CreateColormap",
 		79:  "FreeColormap",
 		80:  "CopyColormapAndFree",
@@ -4570,6 +4571,28 @@ func (v *GetImageReply) decode(d *decoder) {
 	v.Visual = VisualID(d.u32())
 	d.skip(20)
 	v.Data = d.take((d.words() * 4))
+}
+
+func encodeImageText8(c *Conn, drawable Drawable, gc GContext, x, y int16, text string) *request {
+	e := newCoreRequest(76)
+	e.len8(len(text))
+	e.pad(2)
+	e.u32(uint32(drawable))
+	e.u32(uint32(gc))
+	e.i16(x)
+	e.i16(y)
+	e.text(text)
+	return e.finish(nil)
+}
+
+// ImageText8 sends the request ImageText8 (76).
+func (c *Conn) ImageText8(drawable Drawable, gc GContext, x, y int16, text string) {
+	c.send(encodeImageText8(c, drawable, gc, x, y, text), nil)
+}
+
+// ImageText8Checked sends the request ImageText8 and waits until it is done.
+func (c *Conn) ImageText8Checked(drawable Drawable, gc GContext, x, y int16, text string) error {
+	return c.check(encodeImageText8(c, drawable, gc, x, y, text))
 }
 
 func encodeCreateColormap(c *Conn, alloc ColormapAlloc, mid Colormap, window Window, visual VisualID) *request {

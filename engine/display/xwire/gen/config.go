@@ -19,7 +19,7 @@ type choice struct {
 var choices = []choice{
 	{file: "xproto", skip: []string{
 		"ListFontsWithInfo",                                                        // many replies to one request
-		"QueryTextExtents", "PolyText8", "PolyText16", "ImageText8", "ImageText16", // text drawn by the server
+		"QueryTextExtents", "PolyText8", "PolyText16", "ImageText16", // text drawn by the server
 		"ListFonts", "SetFontPath", "GetFontPath", "QueryFont",
 		"ChangeHosts", "ListHosts", "SetAccessControl",
 	}},
