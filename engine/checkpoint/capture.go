@@ -100,8 +100,9 @@ func (f *Frozen) slept(th *tracee.Thread, st status) time.Duration {
 // Identity names the capsule in its image.
 type Identity struct {
 	ID, Name string
-	Main     int   // pid of the first process
-	Portals  []int // descriptors of pid 1 that travel
+	Main     int            // pid of the first process
+	Portals  []int          // descriptors of pid 1 that travel
+	Watched  handle.Watched // from SurveyWatched; may be nil
 }
 
 // Capture fills an image from the frozen capsule. It must be called inside
@@ -139,7 +140,7 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 		return nil, err
 	}
 	defer unix.Close(diag)
-	f.Handles, err = handle.Capture(handle.Input{Procs: procs, InitPid: f.Init, Portals: id.Portals, Inodes: f.inodes, Diag: diag})
+	f.Handles, err = handle.Capture(handle.Input{Procs: procs, InitPid: f.Init, Portals: id.Portals, Inodes: f.inodes, Watched: id.Watched, Diag: diag})
 	if err != nil {
 		return nil, fmt.Errorf("capturing what the app has open: %w", err)
 	}

@@ -17,6 +17,41 @@ type Problem = handle.Problem
 // Survey looks at a running capsule from outside, without stopping or
 // touching anything, and returns what stands in the way of a move.
 func Survey(initPid int) ([]Problem, error) {
+	all, _, err := SurveyWatched(initPid)
+	return all, err
+}
+
+// SurveyWatched is Survey, and finds out what Capture wants to know of watches
+// (inotify), which takes too long while the app stands still.
+func SurveyWatched(initPid int) ([]Problem, handle.Watched, error) {
+	all, err := settled(initPid)
+	if err != nil {
+		return nil, nil, err
+	}
+	procs, err := processes(initPid)
+	if err != nil {
+		return nil, nil, err
+	}
+	watched, lost := handle.FindWatched(procs, initPid)
+	return append(all, lost...), watched, nil
+}
+
+// processes lists the processes of a capsule.
+func processes(initPid int) ([]handle.Proc, error) {
+	pids, err := kernel.Descendants(initPid)
+	if err != nil {
+		return nil, err
+	}
+	var procs []handle.Proc
+	for _, pid := range pids {
+		if st, err := readStatus(fmt.Sprintf("/proc/%d", pid)); err == nil { // else it ended meanwhile
+			procs = append(procs, handle.Proc{Pid: pid, Inner: st.inner(), Zombie: strings.HasPrefix(st.text("State"), "Z")})
+		}
+	}
+	return procs, nil
+}
+
+func settled(initPid int) ([]Problem, error) {
 	all, err := survey(initPid)
 	// The app works meanwhile: a process that began after the look at /proc may
 	// hold the other end of a pipe. What is really in the way is there each time.

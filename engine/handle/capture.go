@@ -26,6 +26,7 @@ type Input struct {
 	InitPid int     // pid 1 of the capsule, as this process numbers it
 	Portals []int   // descriptors of pid 1 that travel: terminal masters
 	Inodes  *Inodes // shared with the capture of memory
+	Watched Watched // what was found out beforehand; may be nil
 	// Diag is a NETLINK_SOCK_DIAG socket of the capsule's network namespace
 	// (see OpenDiag). Negative: this process is in the same namespace.
 	Diag int

@@ -16,8 +16,9 @@ import (
 )
 
 // An inotify instance: its watches, with their numbers. The kernel tells of a
-// watch the inode only, so its path is looked for among what the processes have open
-// and below their working directories. Refused: watches whose path is not found, and an
+// watch the inode only, so its path is looked for before the processes are stopped
+// (watched.go), and that of one that has come since among what they have open and below
+// their working directories. Refused: watches whose path is not found, and an
 // instance with events that nobody has read.
 var inotifyKind = &kind{name: kindInotify, capture: captureInotify, blank: func() record { return new(inotifyRecord) },
 	rebind: rebindInotify, fill: watchInotify}
@@ -66,12 +67,17 @@ func captureInotify(c *capturer, d *desc) (record, error) {
 			want[key] = ""
 		}
 	}
+	for key := range want {
+		if path, ok := c.in.Watched[key]; ok && leadsTo(c.root()+path, key) {
+			want[key] = path
+		}
+	}
 	c.findPaths(want)
 	for i := range r.Watches {
 		path := want[keys[i]]
 		var st unix.Stat_t
 		if path == "" || unix.Lstat(c.root()+path, &st) != nil {
-			return nil, refuse(cureClose, "a watch on a file whose path cannot be found (inotify)")
+			return nil, refuse(cureClose, noPath)
 		}
 		kind := image.FilePath
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
@@ -120,7 +126,15 @@ const (
 
 // findPaths fills in the paths of inodes, as far as it finds them.
 func (c *capturer) findPaths(want map[inodeKey]string) {
-	missing := len(want)
+	missing := 0
+	for _, path := range want {
+		if path == "" {
+			missing++
+		}
+	}
+	if missing == 0 {
+		return
+	}
 	try := func(path string) bool {
 		var st unix.Stat_t
 		if unix.Lstat(c.root()+path, &st) != nil {

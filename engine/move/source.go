@@ -15,6 +15,7 @@ import (
 	"hither/engine/capsule"
 	"hither/engine/checkpoint"
 	"hither/engine/files"
+	"hither/engine/handle"
 	"hither/engine/handover"
 	"hither/engine/image"
 	"hither/engine/kernel"
@@ -30,6 +31,7 @@ type Source struct {
 	To string
 
 	state   capsule.State
+	watched handle.Watched
 	root    string
 	trees   []string
 	files   *files.Source
@@ -67,13 +69,14 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 		return nil, err
 	}
 	spec := s.state.Spec
-	problems, err := checkpoint.Survey(s.cap.InitPid())
+	problems, watched, err := checkpoint.SurveyWatched(s.cap.InitPid())
 	if err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", spec.Name, err)
 	}
 	if len(problems) > 0 {
 		return nil, refusal(problems, s.env.Self.Name)
 	}
+	s.watched = watched
 	machine, err := checkpoint.ThisMachine()
 	if err != nil {
 		return nil, err
@@ -187,7 +190,7 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 		if s.portals.Screen, s.portals.Held, err = s.cap.Pause(ctx); err != nil {
 			return err
 		}
-		id := checkpoint.Identity{ID: s.state.Spec.ID, Name: s.state.Spec.Name, Main: s.state.Main, Portals: s.cap.Portals()}
+		id := checkpoint.Identity{ID: s.state.Spec.ID, Name: s.state.Spec.Name, Main: s.state.Main, Portals: s.cap.Portals(), Watched: s.watched}
 		if s.app, err = s.frozen.Capture(id); err != nil {
 			return err
 		}
