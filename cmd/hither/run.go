@@ -26,7 +26,7 @@ import (
 )
 
 func runCommand() *cobra.Command {
-	var detached, noDisplay bool
+	var detached, noDisplay, allowed bool
 	var name, keys string
 	c := &cobra.Command{
 		Use:   "run [-d] [--name NAME] COMMAND [ARG ...]",
@@ -43,7 +43,11 @@ its own, which moves with it, and a session bus; both start when they are wanted
   hither run --detach-keys ctrl-a,d bash`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return own(runApp(c.Context(), capsule.Spec{Name: name, Argv: args, Detached: detached, NoDisplay: noDisplay}, keys))
+			argv, env, err := unsandbox(args, allowed)
+			if err != nil {
+				return err
+			}
+			return own(runApp(c.Context(), capsule.Spec{Name: name, Argv: argv, Env: env, Detached: detached, NoDisplay: noDisplay}, keys))
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -52,6 +56,7 @@ its own, which moves with it, and a session bus; both start when they are wanted
 	c.Flags().SetInterspersed(false)
 	c.Flags().BoolVarP(&detached, "detach", "d", false, "do not attach: start it, and return")
 	c.Flags().BoolVar(&noDisplay, "no-display", false, "give it neither a display nor a session bus")
+	c.Flags().BoolVar(&allowed, "allow-unsandboxed", false, "start a browser without its own sandboxes, so that it can move")
 	c.Flags().StringVar(&name, "name", "", "what to call it (default: the command's name)")
 	c.Flags().StringVar(&keys, "detach-keys", "", "keys that leave it running (default ctrl-\\,ctrl-\\)")
 	return c
@@ -79,7 +84,7 @@ func runApp(ctx context.Context, spec capsule.Spec, keys string) error {
 	if spec.Dir, err = os.Getwd(); err != nil {
 		return failed("finding the current folder", err)
 	}
-	spec.Env = os.Environ()
+	spec.Env = append(os.Environ(), spec.Env...)
 	spec.Umask = unix.Umask(0)
 	unix.Umask(spec.Umask)
 	if spec.Name, err = freeName(spec.Name, spec.Argv); err != nil {
