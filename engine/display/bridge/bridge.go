@@ -22,6 +22,7 @@ type Bridge struct {
 
 	calls    chan func()
 	features []feature
+	beside   *beside // the clipboard and the settings
 
 	a, d atoms // by name, of either side
 
@@ -109,6 +110,7 @@ func (b *Bridge) setFocus(w *window) {
 
 // close drops both connections, and with the desktop's all native windows.
 func (b *Bridge) close() {
+	b.beside.close()
 	if b.App != nil {
 		b.App.Close()
 		b.App = nil

@@ -50,9 +50,7 @@ func (b *Bridge) makeFeatures() []feature {
 		}
 		out = append(out, f)
 	}
-	_ = add
-	// add(newKeymap(b))
-	// add(newSelections(b))
-	// add(newSettings(b))
+	add(newKeymap(b))
+	add(newSelections(b))
 	return out
 }

@@ -32,6 +32,8 @@ const (
 	allNames    = 0x3fff &^ XkbNameDetailGeometry
 	// requiredTypes are the first key types, whose names are fixed.
 	requiredTypes = 4
+
+	allGroups XkbSetOfGroup = 0xf
 )
 
 // XkbSelect asks for kinds of XKB's events, with all that may be in them, and
@@ -209,6 +211,15 @@ func (c *Conn) writeNames(k *Keyboard) error {
 				names = names[n:]
 			}
 			levels = len(names)
+		case p.which == XkbNameDetailGroupNames:
+			// Of groups that there are no more the names go, too.
+			all := make([]string, 4)
+			for i := range all {
+				if n.GroupNames&(1<<i) != 0 && len(names) > 0 {
+					all[i], names = names[0], names[1:]
+				}
+			}
+			names = all
 		}
 		if len(names) == 0 && len(p.bytes) == 0 {
 			continue // the server refuses empty parts
@@ -226,7 +237,7 @@ func (c *Conn) writeNames(k *Keyboard) error {
 		e.bytes(p.bytes)
 	}
 	return c.XkbSetNamesChecked(CoreKeyboard, n.VirtualMods, which, requiredTypes, uint8(types), requiredTypes, uint8(types),
-		n.Indicators, n.GroupNames, n.NRadioGroups, n.FirstKey, n.NKeys, n.NKeyAliases, uint16(levels), e.b)
+		n.Indicators, allGroups, n.NRadioGroups, n.FirstKey, n.NKeys, n.NKeyAliases, uint16(levels), e.b)
 }
 
 // namesToAtoms is Atoms, with none for the empty name.

@@ -170,8 +170,15 @@ func (a *Aside) Close() {
 // Err says why.
 func (a *Aside) Done() <-chan struct{} { return a.done }
 
-// Err is why it ended.
-func (a *Aside) Err() error { return a.err }
+// Err is why it ended, nil before.
+func (a *Aside) Err() error {
+	select {
+	case <-a.done:
+		return a.err
+	default:
+		return nil
+	}
+}
 
 // call runs f where the state is owned. An errEnd ends all.
 func (a *Aside) call(f func() error) error {

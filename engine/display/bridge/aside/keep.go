@@ -242,6 +242,7 @@ func (a *Aside) bequeath() {
 		return
 	}
 	c := a.desk.conn
+	c.SetTimeout(bequeathTime)
 	if r, err := c.GetSelectionOwner(a.desk.atom.manager); err != nil || r.Owner == 0 {
 		return
 	}
