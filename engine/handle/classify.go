@@ -39,7 +39,7 @@ var refusedAnonymous = map[string]string{
 }
 
 var families = map[int]string{
-	unix.AF_NETLINK: "a netlink socket", unix.AF_PACKET: "a packet socket", unix.AF_VSOCK: "a socket to a hypervisor (vsock)",
+	unix.AF_PACKET: "a packet socket", unix.AF_VSOCK: "a socket to a hypervisor (vsock)",
 	unix.AF_ALG: "a socket of the kernel's crypto (AF_ALG)", unix.AF_BLUETOOTH: "a Bluetooth socket", unix.AF_CAN: "a CAN socket",
 	unix.AF_XDP: "an XDP socket", unix.AF_TIPC: "a TIPC socket", unix.AF_KEY: "a key management socket", unix.AF_RDS: "an RDS socket",
 	unix.AF_SMC: "an SMC socket",
@@ -163,6 +163,12 @@ func classifySocket(s *seen) (string, error) {
 			return "", refuse("let the ping end first", "a ping socket")
 		}
 		return "", refuse(cureClose, "a network socket of protocol %d", protocol)
+	}
+	if domain == unix.AF_NETLINK {
+		if !carriedNetlink[protocol] {
+			return "", refuse(cureClose, "a netlink socket of protocol %d", protocol)
+		}
+		return kindNetlink, nil
 	}
 	if what, ok := families[domain]; ok {
 		return "", refuse(cureClose, "%s", what)

@@ -28,6 +28,7 @@ const (
 	kindUnix       = "unix"
 	kindTCP        = "tcp"
 	kindUDP        = "udp"
+	kindNetlink    = "netlink"
 )
 
 // kind is what package handle knows of one kind of open file description.
@@ -73,7 +74,7 @@ func init() {
 	kinds = []*kind{
 		fileKind, directoryKind, deviceKind, memfdKind, pipeKind, fifoKind, masterKind, slaveKind,
 		eventfdKind, timerfdKind, signalfdKind, epollKind,
-		unixKind, tcpKind, udpKind, inotifyKind, kernelFileKind, pidfdKind,
+		unixKind, tcpKind, udpKind, netlinkKind, inotifyKind, kernelFileKind, pidfdKind,
 	}
 }
 

@@ -41,6 +41,12 @@ var (
 		{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 4}, {unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 4},
 		{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 4}, {unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, 4},
 	}
+	netlinkOptions = append([]optionName{
+		{unix.SOL_NETLINK, unix.NETLINK_PKTINFO, 4}, {unix.SOL_NETLINK, unix.NETLINK_BROADCAST_ERROR, 4},
+		{unix.SOL_NETLINK, unix.NETLINK_NO_ENOBUFS, 4}, {unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 4},
+		{unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 4}, {unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 4},
+		{unix.SOL_SOCKET, unix.SO_PASSCRED, 4},
+	}, generalOptions...)
 	tcpOptions = []optionName{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 4}, {unix.IPPROTO_TCP, unix.TCP_CORK, 4}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 4},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 4}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4}, {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 4},
@@ -50,7 +56,7 @@ var (
 )
 
 func knownOption(o option) bool {
-	for _, list := range [][]optionName{unixOptions, inetOptions, inet6Options, tcpOptions, udpOptions} {
+	for _, list := range [][]optionName{unixOptions, inetOptions, inet6Options, tcpOptions, udpOptions, netlinkOptions} {
 		for _, n := range list {
 			if n.level == o.Level && n.name == o.Name && len(o.Value) == n.size {
 				return true

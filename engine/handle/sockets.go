@@ -75,7 +75,8 @@ func readSockets(pid int) *socketTable {
 	}{{"netlink", unix.AF_NETLINK, 9}, {"packet", unix.AF_PACKET, 8}} {
 		for _, fields := range table(pid, f.file) {
 			if len(fields) > f.column {
-				t.add(fields[f.column], &socketRow{domain: f.domain})
+				protocol, _ := strconv.Atoi(fields[1]) // of netlink
+				t.add(fields[f.column], &socketRow{domain: f.domain, protocol: protocol})
 			}
 		}
 	}

@@ -118,6 +118,14 @@ def setup():
     keep(u, 30), keep(v, 31), keep(w, 32)
     keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 33)
 
+    n = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)  # NETLINK_ROUTE
+    n.bind((4711, 1 | 0x10))  # links and IPv4 addresses
+    n.setsockopt(270, 1, 34)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP: a group that no address can say
+    n.setsockopt(270, 11, 1)  # NETLINK_EXT_ACK
+    n.setblocking(False)
+    keep(n, 34)
+    keep(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 0), 35)  # not bound
+
 
 def verify():
     eq(os.read(12, 100), b"request", "request")
@@ -180,6 +188,18 @@ def verify():
     eq(u.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST), 1, "SO_BROADCAST")
     v.send(b"still connected")
     eq(u.recv(100), b"still connected", "connected")
+
+    n = sock(34)
+    eq(n.getsockname(), (4711, 1 | 0x10), "port and groups of a netlink socket")
+    eq(n.getsockopt(270, 11), 1, "NETLINK_EXT_ACK")
+    groups = n.getsockopt(270, 9, 64)  # NETLINK_LIST_MEMBERSHIPS
+    eq(groups[33 // 8] & 1 << 33 % 8, 1 << 33 % 8, "group 34")
+    eq(flags(34) & os.O_NONBLOCK, os.O_NONBLOCK, "O_NONBLOCK of a netlink socket")
+    ask = struct.pack("=IHHIIB3x", 20, 18, 0x301, 7, 0, 0)
+    m = sock(35)
+    m.send(ask)  # RTM_GETLINK, a dump
+    eq(b"lo\0" in m.recv(65536), True, "the links")
+    eq(m.getsockname()[0] != 0, True, "a port of its own")
 
 
 if os.environ.get("PROBE_NETWORK"):

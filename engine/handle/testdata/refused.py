@@ -13,10 +13,10 @@ def at(fd, number):
 
 
 os.closerange(3, 256)
-n = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+n = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)  # generic netlink
 n.bind((0, 0))
 at(n.detach(), 40)
-at(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).detach(), 45)  # in no table: it is not bound
+at(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16).detach(), 45)  # in no table: it is not bound
 at(os.open("/proc/self/ns/net", os.O_RDONLY), 41)
 at(libc.syscall(425, 4, ctypes.create_string_buffer(120)), 42)  # io_uring_setup
 a, b = socket.socketpair()
