@@ -47,14 +47,10 @@ func interrupted(regs *unix.PtraceRegs, peek func(addr uint64, n int) ([]byte, e
 		return nil, nil
 	}
 	if nr == unix.SYS_RESTART_SYSCALL {
-		// The call was broken off once before (by a stop, say) and its number
-		// is gone from the registers, but it stands in the code: the C
-		// libraries load it right before the call, mov $nr, %eax; syscall.
-		code, err := peek(regs.Rip-7, 7)
-		if err != nil || code[0] != 0xb8 || code[5] != 0x0f || code[6] != 0x05 {
-			return nil, fmt.Errorf("a thread waits in a system call that was interrupted before and cannot be told")
+		var err error
+		if nr, err = brokenOff(regs, peek); err != nil {
+			return nil, err
 		}
-		nr = uint64(binary.LittleEndian.Uint32(code[1:]))
 		if !timed[nr] {
 			return nil, fmt.Errorf("a thread waits in system call %d, which cannot be taken up again", nr)
 		}
@@ -68,6 +64,30 @@ func interrupted(regs *unix.PtraceRegs, peek func(addr uint64, n int) ([]byte, e
 		left = max(0, full-int64(slept))
 	}
 	return &image.Restart{Nr: nr, Left: left}, nil
+}
+
+// brokenOff tells what system call was broken off once before (by a stop, say).
+// Its number is gone from the registers, but mostly it stands in the code: the C
+// libraries load it right before the call. For a call by way of syscall(3), as GLib
+// waits, its arguments tell: of the calls that can be broken off so, only futex(2)
+// has no function of its own.
+func brokenOff(regs *unix.PtraceRegs, peek func(uint64, int) ([]byte, error)) (uint64, error) {
+	code, err := peek(regs.Rip-7, 7)
+	switch {
+	case err != nil:
+	case code[0] == 0xb8 && code[5] == 0x0f && code[6] == 0x05: // mov $nr, %eax; syscall
+		return uint64(binary.LittleEndian.Uint32(code[1:])), nil
+	case string(code) == "\x4c\x8b\x4c\x24\x08\x0f\x05": // mov 8(%rsp), %r9; syscall
+		if regs.Rdi%4 != 0 || regs.Rsi&futexCommand != futexWait || regs.Rsi>>9 != 0 {
+			break
+		}
+		_, err1 := peek(regs.Rdi, 4)
+		limit, err2 := peek(regs.R10, timespecLength)
+		if err1 == nil && err2 == nil && binary.LittleEndian.Uint64(limit[8:]) < 1e9 {
+			return unix.SYS_FUTEX, nil
+		}
+	}
+	return 0, fmt.Errorf("a thread waits in a system call that was interrupted before and cannot be told")
 }
 
 // timeout returns the relative time-out a call was given, in ns; -1 for none.

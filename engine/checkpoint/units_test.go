@@ -72,6 +72,8 @@ func TestInterrupted(t *testing.T) {
 	spec := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, 3), 500_000_000)
 	memory[0x100] = spec
 	memory[0x5000-7] = append([]byte{0xb8}, append(binary.LittleEndian.AppendUint32(nil, unix.SYS_POLL), 0x0f, 0x05)...)
+	memory[0x6000-7] = []byte{0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05} // the end of syscall(3)
+	memory[0x200] = make([]byte, 4)
 	result := func(v int64) uint64 { return uint64(v) }
 	for _, c := range []struct {
 		name        string
@@ -89,6 +91,8 @@ func TestInterrupted(t *testing.T) {
 		{"epoll with a signal", unix.PtraceRegs{Orig_rax: unix.SYS_EPOLL_WAIT, Rax: result(-4), R10: 100}, true, 0, 0},
 		{"already over", unix.PtraceRegs{Orig_rax: unix.SYS_POLL, Rax: result(-516), Rdx: 500}, false, unix.SYS_POLL, 0},
 		{"twice broken off", unix.PtraceRegs{Orig_rax: unix.SYS_RESTART_SYSCALL, Rax: result(-516), Rdx: 2000, Rip: 0x5000}, false, unix.SYS_POLL, 1_000_000_000},
+		{"twice broken off, by way of syscall(3)", unix.PtraceRegs{Orig_rax: unix.SYS_RESTART_SYSCALL, Rax: result(-516), Rdi: 0x200, Rsi: 128, R10: 0x100, Rip: 0x6000},
+			false, unix.SYS_FUTEX, 2_500_000_000},
 	} {
 		r, err := interrupted(&c.regs, peek, time.Second, c.deliverable)
 		if err != nil {
@@ -105,9 +109,11 @@ func TestInterrupted(t *testing.T) {
 			t.Errorf("%s: %+v, wanted call %d with %d left", c.name, r, c.nr, c.left)
 		}
 	}
-	lost := unix.PtraceRegs{Orig_rax: unix.SYS_RESTART_SYSCALL, Rax: result(-516), Rip: 0x9000}
-	if _, err := interrupted(&lost, peek, 0, false); err == nil {
-		t.Error("a call that cannot be told is taken")
+	for _, lost := range []unix.PtraceRegs{{Rip: 0x9000}, {Rip: 0x6000, Rdi: 0x300, Rsi: 128, R10: 0x100}, {Rip: 0x6000, Rdi: 0x200, Rsi: 9, R10: 0x100}} {
+		lost.Orig_rax, lost.Rax = unix.SYS_RESTART_SYSCALL, result(-516)
+		if _, err := interrupted(&lost, peek, 0, false); err == nil {
+			t.Errorf("a call that cannot be told is taken: %+v", lost)
+		}
 	}
 }
 

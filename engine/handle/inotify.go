@@ -77,7 +77,7 @@ func captureInotify(c *capturer, d *desc) (record, error) {
 		path := want[keys[i]]
 		var st unix.Stat_t
 		if path == "" || unix.Lstat(c.root()+path, &st) != nil {
-			return nil, refuse(cureClose, noPath)
+			return nil, refuse(cureAgain, noPath) // it has come since FindWatched looked
 		}
 		kind := image.FilePath
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {

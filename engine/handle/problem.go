@@ -45,6 +45,12 @@ func (r Refused) Passes() bool {
 	return !slices.ContainsFunc(r, func(p Problem) bool { return p.Cure != cureAgain })
 }
 
+// LostPath reports whether something is watched whose path must be looked for
+// anew, by FindWatched.
+func (r Refused) LostPath() bool {
+	return slices.ContainsFunc(r, func(p Problem) bool { return p.What == noPath })
+}
+
 // refusal is what a kind returns for a thing it will not carry.
 type refusal struct{ what, cure string }
 

@@ -13,7 +13,7 @@ import (
 
 // A server may be caught with a caller in its queue that it is just about to
 // accept, a client with the rest of an answer under way to it whose sender is
-// done and gone. Such a moment passes when the app runs on, so it is tried again,
+// done and gone; an editor may have begun to watch a file just now. Such a moment passes when the app runs on, so it is tried again,
 // after pauses that fall into step with nothing the app does.
 const (
 	passingTries = 200
@@ -30,6 +30,16 @@ func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
 		}
 		if err := s.Thaw(); err != nil {
 			return nil, err
+		}
+		if refused.LostPath() {
+			problems, watched, err := checkpoint.SurveyWatched(s.cap.InitPid())
+			if err != nil {
+				return nil, err
+			}
+			if len(problems) > 0 {
+				return nil, refusal(problems, s.env.Self.Name)
+			}
+			s.watched = watched
 		}
 		select {
 		case <-time.After(rand.N(passingPause)):
