@@ -87,7 +87,7 @@ var ErrRuns = errors.New("a daemon runs already")
 // Run is the daemon's life. It returns when ctx ends, and has then left
 // properly; ErrRuns says that there is one already.
 func Run(ctx context.Context, opts Options) error {
-	unlock, err := lock()
+	unlock, err := takeOver(ctx)
 	if err != nil {
 		return err
 	}
@@ -238,6 +238,33 @@ func (d *Daemon) undecided() {
 	default:
 	}
 }
+
+// takeOver is lock, patient with a daemon that is on its way out: it has removed
+// its socket, and holds the lock until all has come to its end. One that has just
+// begun, and has no socket yet, is told from it by waiting for the socket, too.
+func takeOver(ctx context.Context) (unlock func(), err error) {
+	socket, err := paths.ControlSocket()
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(leaving); ; {
+		unlock, err := lock()
+		if !errors.Is(err, ErrRuns) {
+			return unlock, err
+		}
+		if _, there := os.Stat(socket); there == nil || time.Now().After(deadline) {
+			return nil, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// leaving is longer than a daemon takes to leave: see Run and close.
+const leaving = 20 * time.Second
 
 // lock makes this the only daemon of the user. The lock ends with the process.
 func lock() (unlock func(), err error) {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"hither/engine/control"
 	"hither/engine/handover"
+	"hither/engine/paths"
 )
 
 func TestSlowListener(t *testing.T) {
@@ -48,6 +50,45 @@ func TestOneDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlock()
+}
+
+// A daemon that has removed its socket is leaving; the next one waits for it.
+func TestNextDaemonWaits(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	unlock, err := lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := paths.ControlSocket()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takeOver(t.Context()); !errors.Is(err, ErrRuns) {
+		t.Errorf("beside one that has its socket: %v", err)
+	}
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	took := make(chan error, 1)
+	go func() {
+		next, err := takeOver(t.Context())
+		if err == nil {
+			next()
+		}
+		took <- err
+	}()
+	select {
+	case err := <-took:
+		t.Errorf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	unlock()
+	if err := <-took; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDeparted(t *testing.T) {
