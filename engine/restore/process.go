@@ -30,7 +30,8 @@ func (c *calls) add(say string, nr uintptr, args ...uint64) {
 	c.list, c.what = append(c.list, one), append(c.what, say)
 }
 
-// run makes the calls in a thread; the first that fails is the error.
+// run makes the calls in a thread; the first that fails is the error, if it was said
+// what it is for.
 func (c *calls) run(th *tracee.Thread) error {
 	if len(c.list) == 0 {
 		return nil
@@ -39,7 +40,7 @@ func (c *calls) run(th *tracee.Thread) error {
 		return err
 	}
 	for i := range c.list {
-		if err := c.list[i].Err(); err != nil {
+		if err := c.list[i].Err(); err != nil && c.what[i] != "" {
 			return fmt.Errorf("%s: %w", c.what[i], err)
 		}
 	}

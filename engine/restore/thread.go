@@ -32,24 +32,22 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 		return err
 	}
 	scratch, addr := p.Scratch()
-	list, what := b.advise(proc, scratch, addr)
-	if err := (&calls{list, what}).run(p.Leader()); err != nil {
+	list, what := b.advise(proc, scratch[settleRoom:], addr+settleRoom)
+	c := calls{list, what}
+	pieces, err := b.pieces(&c, p, proc)
+	if err != nil {
 		return err
 	}
 	if err := b.limits(p, proc); err != nil {
 		return err
 	}
-	if err := b.dropSignals(p); err != nil {
+	if err := b.dropSignals(&c, p); err != nil {
 		return err
 	}
 	if err := b.timers(p, proc, elapsed); err != nil { // they may fire from here on
 		return err
 	}
 	if err := b.queueSignals(p, proc); err != nil {
-		return err
-	}
-	at, err := b.pieces(p, proc)
-	if err != nil {
 		return err
 	}
 	final := make([]unix.PtraceRegs, len(proc.Threads))
@@ -62,8 +60,8 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 		} else if r.Left < 0 {
 			again(&final[i], *r)
 		} else {
-			addr := at
-			at += pieceSize
+			addr := pieces
+			pieces += pieceSize
 			b.late = append(b.late, func(elapsed time.Duration) error {
 				code := piece(&regs, *r, max(0, r.Left-int64(elapsed)), addr)
 				if err := p.Write(code[:], addr); err != nil {
@@ -106,9 +104,12 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 	return nil
 }
 
-// pieces maps the page for calls that must be resumed, if there are any, and
-// returns its address.
-func (b *Builder) pieces(p *tracee.Process, proc *image.Process) (uint64, error) {
+// settleRoom is the scratch memory that pieces and dropSignals use.
+const settleRoom = 4096
+
+// pieces adds the calls that map the page for calls that must be resumed, if there
+// are any, and returns its address.
+func (b *Builder) pieces(c *calls, p *tracee.Process, proc *image.Process) (uint64, error) {
 	n := 0
 	for i := range proc.Threads {
 		if r := proc.Threads[i].Restart; r != nil && r.Left >= 0 {
@@ -124,19 +125,11 @@ func (b *Builder) pieces(p *tracee.Process, proc *image.Process) (uint64, error)
 		return 0, fmt.Errorf("%d of its threads wait with a time-out: more than hither can let go on", n)
 	}
 	data, addr := p.Scratch()
-	copy(data, pieceName+"\x00")
-	calls := []tracee.Call{
-		{Nr: unix.SYS_MMAP, Args: [6]uint64{at, size, unix.PROT_READ | unix.PROT_EXEC,
-			unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0}},
-		// A kernel without names for anonymous memory does without.
-		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, at, size, addr}},
-	}
-	if err := p.Leader().Batch(calls); err != nil {
-		return 0, err
-	}
-	if err := calls[0].Err(); err != nil {
-		return 0, fmt.Errorf("mapping the page that resumes system calls: %w", err)
-	}
+	copy(data[64:], pieceName+"\x00")
+	c.add("mapping the page that resumes system calls", unix.SYS_MMAP, at, size, unix.PROT_READ|unix.PROT_EXEC,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
+	// A kernel without names for anonymous memory does without.
+	c.add("", unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, at, size, addr+64)
 	return at, nil
 }
 
@@ -226,19 +219,26 @@ func (b *Builder) posixTimer(p *tracee.Process, t image.PosixTimer, exact bool, 
 }
 
 // dropSignals drops what came while the tree was built: children that ended.
-// All signals are held back during injected calls.
-func (b *Builder) dropSignals(p *tracee.Process) error {
+// All signals are held back during injected calls. The first look is made
+// with the calls given.
+func (b *Builder) dropSignals(c *calls, p *tracee.Process) error {
 	data, addr := p.Scratch()
 	clear(data[:64])
 	binary.LittleEndian.PutUint64(data, ^uint64(0)) // the set: all; at 16: no time at all
+	c.add("", unix.SYS_RT_SIGTIMEDWAIT, addr, 0, addr+16, 8)
+	made := c.list
+	if err := c.run(p.Leader()); err != nil {
+		return err
+	}
+	err := made[len(made)-1].Err()
 	for range 128 {
-		_, err := p.Leader().Syscall(unix.SYS_RT_SIGTIMEDWAIT, addr, 0, addr+16, 8)
 		if errors.Is(err, syscall.EAGAIN) {
 			return nil
 		}
 		if err != nil && !errors.Is(err, syscall.EINTR) {
 			return fmt.Errorf("dropping signals: %w", err)
 		}
+		_, err = p.Leader().Syscall(unix.SYS_RT_SIGTIMEDWAIT, addr, 0, addr+16, 8)
 	}
 	return nil
 }
