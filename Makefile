@@ -35,7 +35,7 @@ deps:
 
 demo: build
 	@.ci/deps demo
-	@bin/hither-lab demo --transcript demo-out/demo.txt
+	@bin/hither-lab demo --transcript demo-out/demo.txt --pictures demo-out
 
 test: build
 	@.ci/test

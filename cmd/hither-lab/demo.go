@@ -31,19 +31,20 @@ const (
 )
 
 func (o *options) demo() *cobra.Command {
-	var transcript string
+	var transcript, pictures string
 	var keep bool
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "See a running program move a -> b -> a, watched from a third host",
 		Long: `Makes a lab of its own, starts a program on host a, moves it to b and back while it runs, and
 tells what a witness on host c saw and whether the program is still the same. The lab is gone
-afterwards. Ends with 0 if everything held.`,
+afterwards. Then, where the programs for it are installed, an editor's window moves between two
+desktops while somebody types into it. Ends with 0 if everything held.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// This process stays who it is, so that it can write the transcript; the hither-lab
 			// commands that it starts become an ordinary user each.
-			d := &demo{lab: demoLab, user: o.user, keep: keep, out: os.Stdout, paint: paint(term.IsTerminal(1) && os.Getenv("NO_COLOR") == "")}
+			d := &demo{lab: demoLab, user: o.user, keep: keep, pictures: pictures, out: os.Stdout, paint: paint(term.IsTerminal(1) && os.Getenv("NO_COLOR") == "")}
 			if cmd.Flags().Changed("lab") || os.Getenv("HITHER_LAB") != "" {
 				d.lab = o.lab
 			}
@@ -72,6 +73,7 @@ afterwards. Ends with 0 if everything held.`,
 		},
 	}
 	c.Flags().StringVar(&transcript, "transcript", "", "write what is shown to `FILE` too")
+	c.Flags().StringVar(&pictures, "pictures", "", "write pictures of the desktops into `FOLDER`")
 	c.Flags().BoolVar(&keep, "keep", false, "leave the lab up, with the program running")
 	return c
 }
@@ -98,6 +100,7 @@ type demo struct {
 	program   string // hither-lab
 	lab, user string
 	keep      bool
+	pictures  string // the folder for them
 	out       io.Writer
 	paint     paint
 	status    labStatus
@@ -165,7 +168,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}()
 	began := time.Now()
-	text, err := d.do(ctx, "", "up", "--no-desktop", "--hosts", "3", "--json")
+	text, err := d.do(ctx, "", "up", "--hosts", "3", "--json")
 	if err != nil {
 		return err
 	}
@@ -184,6 +187,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	if !s.report(d.out, d.paint) {
 		return errors.New("the demo failed: not everything held")
+	}
+	if err := d.window(ctx); err != nil {
+		if ctx.Err() != nil {
+			return ended(ctx)
+		}
+		return err
 	}
 	d.next()
 	return nil

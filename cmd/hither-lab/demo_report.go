@@ -180,8 +180,13 @@ func (s *story) report(w io.Writer, p paint) bool {
 	stops("pids, seen from outside", func(at stop) string { return numbers(at.Pids) })
 
 	fmt.Fprintf(w, "\n%s\n", p.bold("Is it the same?"))
+	return tellChecks(w, p, s.checks())
+}
+
+// tellChecks prints checks, and tells whether all held.
+func tellChecks(w io.Writer, p paint, checks []check) bool {
 	all := true
-	for _, c := range s.checks() {
+	for _, c := range checks {
 		mark := p.in("32", "yes")
 		if !c.Held {
 			mark, all = p.in("1;31", "NO "), false

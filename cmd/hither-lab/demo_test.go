@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,14 +33,25 @@ func TestDemo(t *testing.T) {
 	}
 	l := unmadeLab(t)
 	file := filepath.Join(t.TempDir(), "out", "demo.txt")
-	cmd := exec.Command(filepath.Join(demoBin(t), "hither-lab"), "--lab", l.name, "demo", "--transcript", file)
+	cmd := exec.Command(filepath.Join(demoBin(t), "hither-lab"), "--lab", l.name, "demo", "--transcript", file, "--pictures", filepath.Dir(file))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("\n%s", out)
-	if n := bytes.Count(out, []byte("\n  yes  ")); n != 8 {
-		t.Errorf("%d checks held instead of 8", n)
+	want := 8
+	if !bytes.Contains(out, []byte("Not shown: this machine lacks")) {
+		want += 5
+		for _, name := range []string{"desktops.png", "1-before-a.png", "2-moved-b.png", "3-home-a.png", "3-home-b.png"} {
+			if f, err := os.Open(filepath.Join(filepath.Dir(file), name)); err != nil {
+				t.Error(err)
+			} else if img, err := png.Decode(f); err != nil || img.Bounds().Dx() < 500 {
+				t.Errorf("%s is no picture of a desktop: %v", name, err)
+			}
+		}
+	}
+	if n := bytes.Count(out, []byte("\n  yes  ")); n != want {
+		t.Errorf("%d checks held instead of %d", n, want)
 	}
 	for line := range strings.Lines(string(out)) {
 		if utf8.RuneCountInString(line) > 80+1 || strings.Contains(line, "\033") {
@@ -112,6 +124,51 @@ func TestDemoCanFail(t *testing.T) {
 		if s.report(&bytes.Buffer{}, false) {
 			t.Errorf("%s: the report says that all held", name)
 		}
+	}
+}
+
+func goodWindowStory() *windowStory {
+	at := &window{X: 1, Y: 2, Width: 3, Height: 4}
+	return &windowStory{
+		First: at,
+		Legs:  []windowLeg{{From: "a", To: "b", Keys: 20, Place: at}, {From: "b", To: "a", Keys: 20, Place: at}},
+		Saved: demoLines[0] + "\n" + pangram[:14] + "\n" + demoLines[1] + "\n" + pangram[:20] + "\n" + demoLines[2] + "\n",
+	}
+}
+
+// TestDemoWindowCanFail spoils one thing after the other: each check must see its own.
+func TestDemoWindowCanFail(t *testing.T) {
+	if s := goodWindowStory(); !s.report(&bytes.Buffer{}, false) || s.taken(0) != 14 || s.taken(1) != 20 {
+		t.Fatalf("a good story fails: %+v", s.checks())
+	}
+	for name, c := range map[string]struct {
+		spoil func(*windowStory)
+		want  int // which check fails
+	}{
+		"a lost line":        {func(s *windowStory) { s.Saved = strings.Replace(s.Saved, demoLines[1], "x", 1) }, 0},
+		"lines in disorder":  {func(s *windowStory) { s.Saved = strings.Replace(s.Saved, demoLines[2], demoLines[0], 1) }, 0},
+		"a missing key":      {func(s *windowStory) { s.Saved = strings.Replace(s.Saved, "the quick", "the quck", 1) }, 1},
+		"a key twice":        {func(s *windowStory) { s.Saved = strings.Replace(s.Saved, "the quick", "the quiick", 1) }, 1},
+		"keys of nobody":     {func(s *windowStory) { s.Legs[0].Keys = 13 }, 1},
+		"hardly a key":       {func(s *windowStory) { s.Saved = strings.Replace(s.Saved, pangram[:14]+"\n", "the\n", 1) }, 1},
+		"saved too early":    {func(s *windowStory) { s.Unsaved = "x" }, 2},
+		"a window elsewhere": {func(s *windowStory) { s.Legs[1].Place = &window{X: 1, Y: 3, Width: 3, Height: 4} }, 3},
+		"another size":       {func(s *windowStory) { s.Legs[0].Place = &window{X: 1, Y: 2, Width: 3, Height: 5} }, 3},
+		"no window":          {func(s *windowStory) { s.Legs[0].Place = nil }, 3},
+		"one stayed behind":  {func(s *windowStory) { s.Legs[1].Left = 1 }, 4},
+	} {
+		s := goodWindowStory()
+		c.spoil(s)
+		for i, x := range s.checks() {
+			if x.Held == (i == c.want) {
+				t.Errorf("%s: %q is %v", name, x.What, x.Held)
+			}
+		}
+	}
+	s := goodWindowStory()
+	s.Saved = "x\n"
+	if c := s.checks(); c[0].Held || c[1].Held {
+		t.Error("another text passes for the one that was typed")
 	}
 }
 
