@@ -18,7 +18,7 @@ type choice struct {
 // choices are the protocols in the order of their imports.
 var choices = []choice{
 	{file: "xproto", skip: []string{
-		"ListFontsWithInfo",                                                        // many replies to one request
+		"ListFontsWithInfo",                                          // many replies to one request
 		"QueryTextExtents", "PolyText8", "PolyText16", "ImageText16", // text drawn by the server
 		"ListFonts", "SetFontPath", "GetFontPath", "QueryFont",
 		"ChangeHosts", "ListHosts", "SetAccessControl",
