@@ -86,7 +86,7 @@ func Open(ctx context.Context, opts Options) (*Aside, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reaching the desktop for its clipboard: %w", err)
 	}
-	if err := a.desk.attach(c); err == nil {
+	if err = a.desk.attach(c); err == nil {
 		err = a.attachApp(ctx, false)
 	} else {
 		err = fmt.Errorf("taking part in the desktop's clipboard: %w", err)
