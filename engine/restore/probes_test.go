@@ -1,6 +1,8 @@
 package restore_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,7 +12,9 @@ import (
 	"time"
 
 	"hither/engine/capsule"
+	"hither/engine/checkpoint"
 	"hither/engine/handle"
+	"hither/engine/tracee"
 )
 
 // TestProbes moves programs that hold one kind of handle each and judge for
@@ -35,8 +39,40 @@ func TestSlowIDs(t *testing.T) {
 	moveProbe(t, "testdata/probe_sysv.py")
 }
 
+// TestUnharmed freezes and captures probes, changes its mind, and asks them what
+// they think of that.
+func TestUnharmed(t *testing.T) {
+	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
+	for _, probe := range []string{"testdata/probe_sysv.py", "testdata/probe_memory.py"} {
+		t.Run(filepath.Base(probe), func(t *testing.T) { judge(t, probe, 2, thaw) })
+	}
+}
+
+// thaw captures an app and lets it run on.
+func thaw(t *testing.T, ctx context.Context, c *capsule.Capsule) *capsule.Capsule {
+	t.Helper()
+	tr := tracee.New()
+	defer tr.Close()
+	err := tr.Do(func() error {
+		frozen, err := checkpoint.Freeze(tr, c.InitPid())
+		if err != nil {
+			return err
+		}
+		_, err = frozen.Capture(checkpoint.Identity{ID: "x", Name: "x"})
+		return errors.Join(err, frozen.Thaw())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // moveProbe moves a probe three times and asks it what it thinks of that.
-func moveProbe(t *testing.T, probe string) {
+func moveProbe(t *testing.T, probe string) { judge(t, probe, 3, clone) }
+
+// judge does something to a probe a few times and asks it what it thinks of that.
+func judge(t *testing.T, probe string, times int, do func(*testing.T, context.Context, *capsule.Capsule) *capsule.Capsule) {
+	t.Helper()
 	ctx := house(t)
 	// A checkout in /tmp is not seen in a capsule, the home is.
 	path := copyTo(t, os.Getenv("HOME"), probe)
@@ -53,8 +89,8 @@ func moveProbe(t *testing.T, probe string) {
 	}
 	a.await(t, "READY")
 	c := a.c
-	for range 3 {
-		c = clone(t, ctx, c)
+	for range times {
+		c = do(t, ctx, c)
 	}
 	a.out = inside(c, "out")
 	out, err := os.Open(a.out) // it outlives the capsule
