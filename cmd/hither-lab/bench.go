@@ -53,14 +53,16 @@ func (o *options) bench() *cobra.Command {
 		{"small", func(ctx context.Context) error { return b.small(ctx) }}, {"tree", func(ctx context.Context) error { return b.tree(ctx) }}, {"gotree", func(ctx context.Context) error { return b.gotree(ctx) }},
 		{"bulk", func(ctx context.Context) error { return b.bulk(ctx) }}, {"start", func(ctx context.Context) error { return b.start(ctx) }},
 		{"rest", func(ctx context.Context) error { return b.rest(ctx) }}, {"calls", func(ctx context.Context) error { return b.calls(ctx) }},
+		{"windows", func(ctx context.Context) error { return b.windows(ctx) }},
 	}
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure moves and what a capsule costs",
 		Long: `Makes a lab of its own (a and b, and c for a witness) and measures, several times each: moves of a
 small program, of 50 processes, of 1 GiB of incompressible memory against the same bytes over the bare
-transport; what hither run costs to start and at rest; and system calls inside a capsule against
-outside. Prints medians, and in brackets the smallest and the largest. What is compared runs in turns.`,
+transport; what hither run costs to start and at rest; system calls inside a capsule against
+outside; and windows, in a second lab with desktops: how soon they are back after a move, and what
+keys and pictures cost on their way through the capsule. Prints medians, and in brackets the smallest and the largest. What is compared runs in turns.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			b.lab, b.user, b.quiet = benchLab, o.user, o.json
@@ -103,7 +105,7 @@ outside. Prints medians, and in brackets the smallest and the largest. What is c
 		},
 	}
 	c.Flags().IntVar(&b.runs, "runs", 7, "how often to measure each move")
-	c.Flags().StringVar(&only, "only", "", "only these, with commas between: small, tree, gotree, bulk, start, rest, calls")
+	c.Flags().StringVar(&only, "only", "", "only these, with commas between: small, tree, gotree, bulk, start, rest, calls, windows")
 	return c
 }
 

@@ -33,6 +33,7 @@ func benchWorkMain() int {
 	work := map[string]func([]string) error{
 		"tree": workTree, "hold": workHold, "calls": workCalls, "starts": workStarts,
 		"rest": workRest, "witness": workWitness, "take": workTake, "give": workGive,
+		"desk": workDesk, "paint": workPaint,
 	}[args[0]]
 	if work == nil {
 		fmt.Fprintf(os.Stderr, "hither-lab: %s: no such work\n", args[0])
