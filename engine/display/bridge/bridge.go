@@ -18,7 +18,8 @@ type Bridge struct {
 	socket            *net.UnixConn
 	appWin, deskWin   xwire.Window
 	appTime, deskTime xwire.Timestamp
-	onAppTime         []func() // wait for the app's server to say its time
+	userTime          xwire.Timestamp // the desktop's, when the app was last worked with
+	onAppTime         []func()        // wait for the app's server to say its time
 
 	calls    chan func()
 	features []feature
@@ -203,11 +204,11 @@ func (b *Bridge) deskTook(ev xwire.Event) {
 	}
 	switch ev := ev.(type) {
 	case *xwire.KeyPressEvent:
-		b.deskTime = ev.Time
+		b.deskTime, b.userTime = ev.Time, ev.Time
 	case *xwire.KeyReleaseEvent:
 		b.deskTime = ev.Time
 	case *xwire.ButtonPressEvent:
-		b.deskTime = ev.Time
+		b.deskTime, b.userTime = ev.Time, ev.Time
 	case *xwire.ButtonReleaseEvent:
 		b.deskTime = ev.Time
 	case *xwire.MotionNotifyEvent:

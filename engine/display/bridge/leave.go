@@ -84,6 +84,9 @@ func (b *Bridge) again(w *window) {
 	b.order = append(b.order, w)
 	b.dress(w, b.readProperties(w))
 	b.copyShape(w)
+	for _, name := range []string{"_NET_WM_STATE", "_NET_FRAME_EXTENTS", "WM_STATE"} {
+		b.deskProperty(w, b.d[name]) // it may have changed meanwhile
+	}
 	b.follow(w)
 	b.appears(w)
 	b.Desk.ChangeWindowAttributes(w.desk, xwire.WindowValues{Mask: xwire.CWBackPixmap})

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"math"
+	"slices"
 
 	"hither/engine/display/xwire"
 )
@@ -16,7 +17,7 @@ var copied = []string{
 
 // others are read as well.
 var others = []string{
-	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS",
+	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME",
 }
 
 // maxProperty bounds what is copied, in units of four bytes. Icons are the largest.
@@ -141,8 +142,21 @@ func (b *Bridge) dress(w *window, properties map[string]property) {
 	b.setSizeHints(w)
 	b.setHints(w, properties["WM_HINTS"])
 	b.setLeader(w)
-	if states := translate(b.App, c, atomsOf(properties["_NET_WM_STATE"])); len(states) > 0 {
+	if w.viewable {
+		return // from now on its states are the window manager's to say
+	}
+	states := slices.DeleteFunc(atomsOf(properties["_NET_WM_STATE"]), func(a xwire.Atom) bool {
+		return a == b.a["_NET_WM_STATE_HIDDEN"] || a == b.a["_NET_WM_STATE_FOCUSED"]
+	})
+	if states = translate(b.App, c, states); len(states) > 0 {
 		c.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["_NET_WM_STATE"], xwire.AtomAtom, 32, xwire.Uint32s(states...))
+	}
+	// By this the window manager knows whether the window may take the focus.
+	switch t := properties["_NET_WM_USER_TIME"].numbers(1); {
+	case t != nil && t[0] == 0:
+		c.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["_NET_WM_USER_TIME"], xwire.AtomCardinal, 32, xwire.Uint32s[uint32](0))
+	case b.userTime != 0:
+		c.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["_NET_WM_USER_TIME"], xwire.AtomCardinal, 32, xwire.Uint32s(b.userTime))
 	}
 }
 

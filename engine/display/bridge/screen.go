@@ -169,4 +169,5 @@ func (b *Bridge) announce() {
 	}
 	b.mirrorScreen()
 	b.defaultCursor()
+	c.XkbSelect(xwire.XkbEventTypeBellNotify, xwire.XkbEventTypeBellNotify)
 }
