@@ -218,6 +218,11 @@ func (b *bench) windowKeys(ctx context.Context, desks map[string]*desk) (err err
 		_, serr := b.on(ctx, "a", "hither", "stop", "bridged")
 		err = errors.Join(err, serr)
 	}()
+	for _, name := range []string{"native", "bridged"} { // a new window takes the keyboard
+		if _, err := desks["a"].ask(deskQuestion{Op: "look", Window: name}); err != nil {
+			return err
+		}
+	}
 	var outside, inside, more []float64
 	for round := range keyRounds + 1 {
 		n, err := desks["a"].ask(deskQuestion{Op: "keys", Window: "native", Count: keysEach})
