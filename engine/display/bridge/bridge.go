@@ -23,7 +23,8 @@ type Bridge struct {
 
 	calls    chan func()
 	features []feature
-	beside   *beside // the clipboard and the settings
+	beside   *beside   // the clipboard and the settings
+	messages *messages // of the session bus
 
 	a, d atoms // by name, of either side
 
@@ -112,6 +113,7 @@ func (b *Bridge) setFocus(w *window) {
 // close drops both connections, and with the desktop's all native windows.
 func (b *Bridge) close() {
 	b.beside.close()
+	b.messages.close()
 	if b.App != nil {
 		b.App.Close()
 		b.App = nil

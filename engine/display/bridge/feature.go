@@ -52,5 +52,6 @@ func (b *Bridge) makeFeatures() []feature {
 	}
 	add(newKeymap(b))
 	add(newSelections(b))
+	add(newNotify(b))
 	return out
 }

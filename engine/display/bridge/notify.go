@@ -11,33 +11,35 @@ import (
 )
 
 // messages are what the app says on its session bus, see package notify. Greeting
-// a bus may take a while, so one goroutine does it beside the windows.
+// a bus may take a while, so one goroutine does it beside the windows. Like the
+// clipboard they outlive a letting go.
 type messages struct {
 	b     *Bridge
 	work  *notify.Notify
-	buses chan string   // the newest one's socket
-	done  chan struct{} // the goroutine has ended
+	buses chan string // the newest one's socket
 }
 
 func newNotify(b *Bridge) (feature, error) {
-	m := &messages{b: b, work: notify.New(notify.Options{Log: b.log}), buses: make(chan string, 1), done: make(chan struct{})}
+	m := b.messages
+	if m == nil {
+		m = &messages{b: b, work: notify.New(notify.Options{Log: b.log}), buses: make(chan string, 1)}
+		b.messages = m
+		go func() {
+			for socket := range m.buses {
+				if err := m.work.Bus(socket); err != nil {
+					b.log.Warn("the app's notifications are not shown", "error", err)
+				}
+			}
+		}()
+	}
 	if root, ok := strings.CutSuffix(b.o.Begin.Socket, display.ServerPath); ok && root != "" {
-		// Not that of a capsule: it is one of a test's servers.
+		// Otherwise it is no capsule, but a server of a test's.
 		if err := notify.Prepare(root, "/run/user/"+strconv.Itoa(os.Getuid())); err != nil {
 			b.log.Warn("links are opened inside", "error", err)
 		}
 	}
-	go func() {
-		defer close(m.done)
-		for socket := range m.buses {
-			if err := m.work.Bus(socket); err != nil {
-				b.log.Warn("the app's notifications are not shown", "error", err)
-			}
-		}
-	}()
-	if b.bus != "" {
-		m.bus(b.bus)
-	}
+	m.work.Back()
+	m.bus(b.bus)
 	return m, nil
 }
 
@@ -49,11 +51,14 @@ func (m *messages) bus(socket string) {
 	m.buses <- socket
 }
 
-// letGo ends it: after the move, or when it has failed, there is a new one.
-func (m *messages) letGo() {
-	m.work.Close()
-	close(m.buses)
-	<-m.done
+func (m *messages) letGo() { m.work.Part() }
+
+// close ends it with the bridge.
+func (m *messages) close() {
+	if m != nil {
+		m.work.Close()
+		close(m.buses)
+	}
 }
 
 func (m *messages) app(xwire.Event) bool  { return false }
