@@ -19,7 +19,9 @@ func (l *lab) bridges(host string) []string {
 // typist is an xterm whose shell writes lines into a file, by which the arrival of keys is seen.
 func (l *lab) typist(t *testing.T) *app {
 	t.Helper()
-	return l.start(t, "typist", "xterm", "-geometry", "70x20+210+170", "-e", "bash", "--norc", "--noprofile")
+	a := l.startWindow(t, "typist", "xterm", "-geometry", "70x20+210+170", "-e", "sh", "-c", "echo ready >/tmp/word; exec bash --norc --noprofile")
+	a.reads(t, "/tmp/word", "ready\n") // the terminal takes keys from now on
+	return a
 }
 
 // types has the app write a word, and waits for it.

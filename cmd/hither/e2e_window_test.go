@@ -9,6 +9,8 @@ import (
 	"image"
 	"image/png"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -32,6 +34,23 @@ func desktopLab(t *testing.T, programs ...string) *lab {
 		}
 	})
 	return l
+}
+
+// startWindow starts an app with windows. When the test fails, pictures of both desktops stay behind.
+func (l *lab) startWindow(t *testing.T, name string, argv ...string) *app {
+	t.Helper()
+	a := l.start(t, name, argv...)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, host := range []string{"a", "b"} {
+			file := filepath.Join(os.TempDir(), fmt.Sprintf("hither-%s-%s.png", t.Name(), host))
+			out, err := l.command("shot", host, file).CombinedOutput()
+			t.Logf("the desktop of %s: %s %s(%v)", host, file, out, err)
+		}
+	})
+	return a
 }
 
 // place is where a window stands and how large it is.
@@ -243,7 +262,7 @@ func (a *app) reads(t *testing.T, path, want string) {
 func TestWindowsXterm(t *testing.T) {
 	l := desktopLab(t, "xterm")
 	people := l.people(t)
-	a := l.start(t, "term", "xterm", "-geometry", "80x24+150+120", "-fa", "", "-e", "env", "PS1=$ ", "bash", "--norc", "--noprofile")
+	a := l.startWindow(t, "term", "xterm", "-geometry", "80x24+150+120", "-fa", "", "-e", "env", "PS1=$ ", "bash", "--norc", "--noprofile")
 	p := people["a"]
 	w := *p.do(t, "focus xterm").Window
 	p.enter(t, "(while sleep 0.05; do echo >>/tmp/ticks; done) & seq 200; echo begun >/tmp/state")
@@ -295,7 +314,7 @@ func TestWindowsEditor(t *testing.T) {
 	l := desktopLab(t, "mousepad")
 	people := l.people(t)
 	path := l.put(t, "a", "notes.txt", "")
-	a := l.start(t, "pad", "mousepad", path)
+	a := l.startWindow(t, "pad", "mousepad", path)
 	people["a"].window(t, "notes.txt")
 	people["a"].do(t, "focus Mousepad")
 	people["a"].do(t, "type written on a, regret")
@@ -335,7 +354,7 @@ func TestWindowsEditor(t *testing.T) {
 func TestWindowsMenus(t *testing.T) {
 	l := desktopLab(t, "mousepad")
 	people := l.people(t)
-	a := l.start(t, "pad", "mousepad")
+	a := l.startWindow(t, "pad", "mousepad")
 	for range 3 {
 		p := people[a.at]
 		w := *p.do(t, "focus Mousepad").Window

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"image"
+	"testing"
+
+	"hither/engine/handover"
+)
+
+// brightness is the mean of a picture, from 0 to 255.
+func brightness(img *image.RGBA) int {
+	sum := 0
+	for i := 0; i < len(img.Pix); i += 4 {
+		sum += int(img.Pix[i]) + int(img.Pix[i+1]) + int(img.Pix[i+2])
+	}
+	return sum / (3 * len(img.Pix) / 4)
+}
+
+// TestWindowsWhileTheyLeave: on a slow link the window stays behind, dimmed, until its app has left. A move that
+// breaks leaves it there, and it takes keys again.
+func TestWindowsWhileTheyLeave(t *testing.T) {
+	l := desktopLab(t, "xterm")
+	people := l.people(t)
+	a := l.typist(t)
+	p := people["a"]
+	a.types(t, p, "first")
+	w := p.window(t, "xterm")
+	bright := p.still(t, w.place)
+	lab := func(args ...string) {
+		t.Helper()
+		if out, err := l.command(args...).CombinedOutput(); err != nil {
+			t.Fatalf("hither-lab %v: %v\n%s", args, err, out)
+		}
+	}
+	dimmed := func() {
+		t.Helper()
+		until(t, "the window is dimmed", func() (bool, string) {
+			now := brightness(p.picture(t, w.place))
+			return now < brightness(bright)*3/4, fmt.Sprint(now, brightness(bright))
+		})
+	}
+	type end struct {
+		handover.Result
+		status int
+	}
+	send := func() chan end {
+		ended := make(chan end, 1)
+		go func() {
+			r, status := a.send(t, "b")
+			ended <- end{r, status}
+		}()
+		return ended
+	}
+
+	lab("link", "--rate", "4mbit")
+	ended := send()
+	dimmed()
+	lab("kill", "b", "daemon")
+	if e := <-ended; e.Outcome != handover.Stayed || e.status != 1 {
+		t.Fatalf("a move to a daemon that dies: %+v", e)
+	}
+	p.shows(t, w.place, bright)
+	a.types(t, p, "second")
+	bright = p.still(t, w.place)
+
+	lab("start", "b", "daemon")
+	ended = send()
+	dimmed()
+	lab("link", "--rate", "0")
+	if e := <-ended; e.Outcome != handover.Moved || e.status != 0 {
+		t.Fatalf("the next move: %+v", e)
+	}
+	a.at = "b"
+	p.nothing(t)
+	people["b"].do(t, "focus xterm")
+	people["b"].shows(t, w.place, bright)
+	a.types(t, people["b"], "third")
+}
