@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -103,6 +104,14 @@ func (d *desk) watch(v view) (seen func() (int64, error), err error) {
 		}
 		return a.Taken, a.or(err)
 	}, err
+}
+
+// end ends a program that shows a window on the desktop itself.
+func (d *desk) end(t *talker, window string) error {
+	_ = t.cmd.Process.Signal(unix.SIGTERM) // its window tells whether it has ended
+	t.close()
+	_, err := d.ask(deskQuestion{Op: "gone", Window: window})
+	return err
 }
 
 // windowMoves measures how soon a window shows what it showed, on the other desktop.
@@ -210,7 +219,7 @@ func (b *bench) windowKeys(ctx context.Context, desks map[string]*desk) (err err
 	if err != nil {
 		return err
 	}
-	defer func() { _ = native.cmd.Process.Kill(); native.close() }()
+	defer func() { err = errors.Join(err, desks["a"].end(native, "native")) }()
 	if _, err := b.on(ctx, "a", append([]string{"hither", "run", "-d", "--name", "bridged"}, named("bridged")...)...); err != nil {
 		return err
 	}
@@ -295,12 +304,7 @@ func (b *bench) paint(ctx context.Context, d *desk, rate int, in bool) (f deskFi
 		if err != nil {
 			return f, err
 		}
-		defer func() {
-			_ = t.cmd.Process.Signal(unix.SIGTERM)
-			t.close()
-			_, gerr := d.ask(deskQuestion{Op: "gone", Window: paintTitle})
-			err = errors.Join(err, gerr)
-		}()
+		defer func() { err = errors.Join(err, d.end(t, paintTitle)) }()
 	}
 	return d.ask(deskQuestion{Op: "updates", Window: paintTitle, For: paintSeconds})
 }
@@ -320,6 +324,7 @@ func (b *bench) windowRest(ctx context.Context, desks map[string]*desk) (err err
 	if _, err := desks["a"].ask(deskQuestion{Op: "look", Window: "xterm"}); err != nil {
 		return err
 	}
+	wait(ctx, 2*time.Second)
 	f, err := desks["a"].ask(deskQuestion{Op: "use", For: restSeconds})
 	if err != nil {
 		return err
