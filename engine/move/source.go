@@ -236,9 +236,6 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 		total += memory.Size(m.Ranges)
 	}
 	told := s.telling(ctx, report)
-	show := &shower{show: s.cap.Progress, to: s.To}
-	report, end := show.showing(ctx, report)
-	defer end()
 	totals, err := memory.Send(ctx, w, s.frozen.Memory, memory.Options{
 		Progress: func(t memory.Totals) { told(t.Bytes+t.Zeros, total) }})
 	return handover.MemoryTotals{Bytes: totals.Bytes}, err
