@@ -235,8 +235,9 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 	for _, m := range s.frozen.Memory {
 		total += memory.Size(m.Ranges)
 	}
+	told := s.telling(ctx, report)
 	totals, err := memory.Send(ctx, w, s.frozen.Memory, memory.Options{
-		Progress: func(t memory.Totals) { report(t.Bytes+t.Zeros, total) }})
+		Progress: func(t memory.Totals) { told(t.Bytes+t.Zeros, total) }})
 	return handover.MemoryTotals{Bytes: totals.Bytes}, err
 }
 
