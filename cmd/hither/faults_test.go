@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hither/engine/control"
 	"hither/engine/handover"
 )
@@ -38,12 +40,20 @@ func copiesOf(arg string) map[int]string {
 	return all
 }
 
-// oneRuns checks that exactly one copy is left, and that it runs.
+// oneRuns checks that exactly one copy is left, and that it runs, on any processor
+// that it may.
 func oneRuns(arg string) error {
 	all := copiesOf(arg)
-	for _, state := range all {
+	var ours, its unix.CPUSet
+	if err := unix.SchedGetaffinity(os.Getpid(), &ours); err != nil {
+		return err
+	}
+	for pid, state := range all {
 		if state != "S" && state != "R" {
 			return fmt.Errorf("copies: %v", all)
+		}
+		if err := unix.SchedGetaffinity(pid, &its); err != nil || its != ours {
+			return fmt.Errorf("process %d may run on processors %v instead of %v (%v)", pid, its, ours, err)
 		}
 	}
 	if len(all) != 1 {

@@ -14,6 +14,7 @@ import (
 	"hither/engine/capsule"
 	"hither/engine/control"
 	"hither/engine/handover"
+	"hither/engine/move"
 	"hither/engine/paths"
 )
 
@@ -73,7 +74,9 @@ func (d *Daemon) sweep() error {
 		case capsule.Waiting: // made for an app that never came
 			errs = append(errs, c.Stop(ctx, 0))
 		case capsule.Paused: // the app has run on, but its portals are closed
-			errs = append(errs, reopen(ctx, c))
+			errs = append(errs, move.GiveProcessorsBack(c), reopen(ctx, c))
+		default:
+			errs = append(errs, move.GiveProcessorsBack(c))
 		}
 		stop()
 	}
