@@ -33,6 +33,8 @@ func insideEnv(env []string, uid int, noDisplay bool) []string {
 			continue
 		case name == "TMPDIR" && path.Clean(value) != "/tmp" && strings.HasPrefix(value, "/tmp"):
 			continue
+		case name == "PATH" && !noDisplay:
+			kv = "PATH=" + path.Join(RuntimeDir(uid), display.Links) + ":" + value
 		}
 		out = append(out, kv)
 	}

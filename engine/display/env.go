@@ -2,6 +2,10 @@ package display
 
 import "path"
 
+// Links is the folder, below a capsule's runtime folder, with the xdg-open that
+// hands links to the desktop (package notify). It is first in PATH inside.
+const Links = "hither-links"
+
 // Env is what apps are told of a capsule's desktop. The host's own variables of
 // these names must be gone.
 //
@@ -19,6 +23,7 @@ func Env(runtimeDir string) []string {
 		"QT_ACCESSIBILITY=0",
 		"GTK_USE_PORTAL=0",
 		"GIO_USE_VFS=local",
+		"BROWSER=xdg-open",
 	}
 }
 
@@ -31,7 +36,7 @@ var HostEnv = []string{
 	"DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET", "XAUTHORITY", "WINDOWID", "DESKTOP_STARTUP_ID", "XDG_ACTIVATION_TOKEN",
 	"SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SESSION_BUS_PID", "DBUS_SESSION_BUS_WINDOWID", "DBUS_STARTER_ADDRESS",
 	"DBUS_STARTER_BUS_TYPE", "AT_SPI_BUS_ADDRESS", "XDG_SESSION_TYPE", "GDK_BACKEND", "QT_QPA_PLATFORM", "NO_AT_BRIDGE",
-	"QT_ACCESSIBILITY", "QT_LINUX_ACCESSIBILITY_ALWAYS_ON", "GTK_USE_PORTAL", "GIO_USE_VFS", "CLUTTER_BACKEND",
+	"QT_ACCESSIBILITY", "QT_LINUX_ACCESSIBILITY_ALWAYS_ON", "GTK_USE_PORTAL", "GIO_USE_VFS", "BROWSER", "CLUTTER_BACKEND",
 	"SDL_VIDEODRIVER", "MOZ_ENABLE_WAYLAND", "ELECTRON_OZONE_PLATFORM_HINT", "GIO_LAUNCHED_DESKTOP_FILE",
 	"GIO_LAUNCHED_DESKTOP_FILE_PID", "GDK_SCALE", "GDK_DPI_SCALE", "QT_SCALE_FACTOR", "QT_SCREEN_SCALE_FACTORS",
 }

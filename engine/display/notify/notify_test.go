@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"hither/engine/display"
 )
 
 const patience = 20 * time.Second
@@ -68,7 +70,7 @@ func (b *bus) address() string { return "unix:path=" + b.socket }
 
 func (b *bus) env() []string {
 	return []string{"DBUS_SESSION_BUS_ADDRESS=" + b.address(), "XDG_RUNTIME_DIR=" + b.runtime, "HOME=" + b.runtime,
-		"PATH=" + filepath.Join(b.runtime, Links) + ":" + os.Getenv("PATH")}
+		"PATH=" + filepath.Join(b.runtime, display.Links) + ":" + os.Getenv("PATH")}
 }
 
 // run runs a program as one of those that use the bus.
@@ -471,7 +473,7 @@ func TestLinks(t *testing.T) {
 func TestPrepareStaysInside(t *testing.T) {
 	root, outside := t.TempDir(), t.TempDir()
 	ok(t, os.MkdirAll(filepath.Join(root, "run/user/1"), 0o700))
-	ok(t, os.Symlink(outside, filepath.Join(root, "run/user/1", Links)))
+	ok(t, os.Symlink(outside, filepath.Join(root, "run/user/1", display.Links)))
 	if err := Prepare(root, "/run/user/1"); err == nil {
 		t.Error("it followed the link")
 	}

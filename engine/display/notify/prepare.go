@@ -6,11 +6,9 @@ import (
 	"os"
 	"path"
 	"strings"
-)
 
-// Links is the folder with the capsule's xdg-open, below its runtime folder. Apps
-// have it first in their PATH.
-const Links = "hither-links"
+	"hither/engine/display"
+)
 
 // waiter is a service that the capsule's bus starts when somebody calls a name
 // that nobody has yet: it only waits, and the bus holds the call back until the
@@ -52,7 +50,7 @@ func Prepare(root, runtime string) error {
 	defer r.Close()
 	runtime = strings.TrimPrefix(runtime, "/")
 	services := path.Join(runtime, "dbus-1/services") // dbus-daemon(1), transient services
-	links := path.Join(runtime, Links)
+	links := path.Join(runtime, display.Links)
 	err = errors.Join(r.MkdirAll(services, 0o700), r.MkdirAll(links, 0o700))
 	if err == nil {
 		err = errors.Join(
