@@ -121,6 +121,7 @@ func (c *Client) request(ctx context.Context, method, path string, in any) (*htt
 	if err != nil {
 		return nil, fmt.Errorf("asking the daemon: %w", err)
 	}
+	tellDesktop(req.Header)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var inner *url.Error

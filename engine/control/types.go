@@ -29,7 +29,8 @@
 //	PUT  /v1/holds                     Holds: hold moves still, for tests
 //	POST /v1/holds/release             Holds: let them go on
 //
-// APP is a name, an id, or the beginning of one. An error has a status of 4xx
+// APP is a name, an id, or the beginning of one. A request says on which desktop it
+// was made (desktop.go): apps that have none appear there. An error has a status of 4xx
 // or 5xx and an Error as its body. The package holds no lock.
 package control
 

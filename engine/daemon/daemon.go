@@ -14,7 +14,7 @@
 // The daemon holds nothing that an app needs to run: when it ends, or is
 // killed, apps and attached terminals go on, and the next one finds them again.
 //
-// Locks: Daemon.mu guards the tables of tasks, guards and returns, events.mu the list
+// Locks: Daemon.mu guards the tables of tasks, guards and returns and the desktop, events.mu the list
 // of listeners. Neither is held while anything outside of this package is called.
 package daemon
 
@@ -79,6 +79,8 @@ type Daemon struct {
 	tasks   map[string]context.CancelCauseFunc
 	guards  map[string]bool
 	returns map[string]bool // apps whose files come home just now
+	desktop []string        // where hither was last used; nil: on none
+	showing bool            // apps without a desktop are looked for just now
 }
 
 // ErrRuns says that another daemon of this user runs.
@@ -109,7 +111,7 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: d.routes(), BaseContext: func(net.Listener) context.Context { return d.ctx }, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: d.meeting(d.routes()), BaseContext: func(net.Listener) context.Context { return d.ctx }, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	log.Printf("hither %s: host %s (%s), control socket %s", opts.Version, d.name, d.identity.ID().Short(), socket)

@@ -53,6 +53,7 @@ func newEngine(d *Daemon, data string) (*engine, error) {
 		Started: d.departed.started,
 		Arrived: func(c *capsule.Capsule) {
 			d.departed.remove(c.ID)
+			d.show(c)
 			d.events.tell(control.Event{Event: "apps", App: c.Spec().Name})
 		},
 	}}, nil
