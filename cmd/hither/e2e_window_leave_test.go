@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"image"
+	"image/color"
 	"testing"
 
 	"hither/engine/handover"
@@ -56,6 +57,10 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 	lab("link", "--rate", "4mbit")
 	ended := send()
 	dimmed()
+	until(t, "how far the move is, in the middle of the window", func() (bool, string) {
+		c := p.picture(t, w.place).RGBAAt(w.Width/2-150, w.Height/2-25)
+		return c == color.RGBA{0x2b, 0x2f, 0x36, 0xff}, fmt.Sprint(c)
+	})
 	lab("kill", "b", "daemon")
 	if e := <-ended; e.Outcome != handover.Stayed || e.status != 1 {
 		t.Fatalf("a move to a daemon that dies: %+v", e)
