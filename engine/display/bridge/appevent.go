@@ -118,6 +118,9 @@ func (b *Bridge) wish(ev *xwire.ConfigureRequestEvent) {
 		return
 	}
 	w.asked = true
+	// The frame is placed by the app's gravity there, too.
+	want.x -= gravityShift(w.hints.gravity, w.frame.left, w.frame.right, 0)
+	want.y -= gravityShift(w.hints.gravity, w.frame.top, w.frame.bottom, 1)
 	b.Desk.ConfigureWindow(w.desk, xwire.ConfigureValues{
 		Mask: mask, X: int32(want.x), Y: int32(want.y), Width: uint32(clipSize(want.w)), Height: uint32(clipSize(want.h)),
 	})

@@ -76,25 +76,33 @@ func testWindow(t *testing.T, b *bench) {
 	await(t, b.app, func(e *xwire.ButtonPressEvent) bool { return e.Detail == 5 })
 
 	// The desktop's window manager resizes and moves it.
+	frame := place(t, b.user, must(b.user.QueryTree(native))(t).Parent)
 	message := func(kind string, values ...uint32) {
 		m := xwire.ClientMessageEvent{Format: 32, Window: native, Type: must(b.user.Atom(kind))(t), Data: xwire.MessageData(values...)}
 		b.user.SendEvent(false, b.user.Root(), xwire.EventMaskSubstructureNotify|xwire.EventMaskSubstructureRedirect, m.Encode())
 		_ = b.user.Flush()
 	}
-	message("_NET_MOVERESIZE_WINDOW", 10|0xf<<8, 200, 150, 400, 250)
-	eventually(t, "the new size inside", func() bool { return place(t, b.app, w) == rect{200, 150, 400, 250} })
-	b.awaitPixel(200+399, 150+249, 0x123456)
-	// The app resizes itself.
+	message("_NET_MOVERESIZE_WINDOW", 0xf<<8, 200, 150, 400, 250)
+	both := func(want rect) func() bool {
+		return func() bool { return place(t, b.user, native) == want && place(t, b.app, w) == want }
+	}
+	at = rect{200 + at.x - frame.x, 150 + at.y - frame.y, 400, 250}
+	eventually(t, "the new size inside", both(at))
+	b.awaitPixel(at.right()-1, at.bottom()-1, 0x123456)
+	// The app resizes itself, and moves: it means its frame.
 	b.app.ConfigureWindow(w, xwire.ConfigureValues{Mask: xwire.ConfigWindowWidth | xwire.ConfigWindowHeight, Width: 350, Height: 260})
 	_ = b.app.Flush()
-	eventually(t, "the new size outside", func() bool {
-		return place(t, b.user, native) == rect{200, 150, 350, 260} && place(t, b.app, w) == rect{200, 150, 350, 260}
-	})
-	b.awaitPixel(200+349, 150+259, 0x123456)
+	at.w, at.h = 350, 260
+	eventually(t, "the new size outside", both(at))
+	b.awaitPixel(at.right()-1, at.bottom()-1, 0x123456)
+	b.app.ConfigureWindow(w, xwire.ConfigureValues{Mask: xwire.ConfigWindowX | xwire.ConfigWindowY, X: 250, Y: 180})
+	_ = b.app.Flush()
+	at.x, at.y = at.x+50, at.y+30
+	eventually(t, "the new place outside", both(at))
 	// A wish for what is so already is answered all the same (ICCCM 4.1.5).
 	drain(b.app)
 	b.app.ConfigureWindow(w, xwire.ConfigureValues{Mask: xwire.ConfigWindowWidth, Width: 350})
-	await(t, b.app, func(e *xwire.ConfigureNotifyEvent) bool { return e.Synthetic && e.Width == 350 && e.X == 200 })
+	await(t, b.app, func(e *xwire.ConfigureNotifyEvent) bool { return e.Synthetic && e.Width == 350 && int(e.X) == at.x })
 
 	// Names follow.
 	b.app.ChangeProperty(xwire.PropModeReplace, w, xwire.AtomWmName, xwire.AtomString, 8, []byte("two"))

@@ -18,13 +18,16 @@ func (b *Bridge) deskEvent(ev xwire.Event) {
 	case *xwire.KeyReleaseEvent:
 		b.key(b.native[ev.Event], ev.Detail, false)
 	case *xwire.ButtonPressEvent:
+		b.seenAt(ev.Event, int(ev.RootX)-int(ev.EventX), int(ev.RootY)-int(ev.EventY))
 		b.button(ev.Event, ev.Detail, true, ev.EventX, ev.EventY)
 	case *xwire.ButtonReleaseEvent:
 		b.button(ev.Event, ev.Detail, false, ev.EventX, ev.EventY)
 	case *xwire.MotionNotifyEvent:
+		b.seenAt(ev.Event, int(ev.RootX)-int(ev.EventX), int(ev.RootY)-int(ev.EventY))
 		b.motion(ev.Event, ev.EventX, ev.EventY)
 	case *xwire.EnterNotifyEvent:
 		if ev.Mode == xwire.NotifyModeNormal || ev.Mode == xwire.NotifyModeUngrab {
+			b.seenAt(ev.Event, int(ev.RootX)-int(ev.EventX), int(ev.RootY)-int(ev.EventY))
 			b.motion(ev.Event, ev.EventX, ev.EventY)
 		}
 	case *xwire.LeaveNotifyEvent:
@@ -52,8 +55,8 @@ func (b *Bridge) deskEvent(ev xwire.Event) {
 	case *xwire.MapNotifyEvent:
 		if w := b.native[ev.Window]; w != nil {
 			w.viewable = true
-			if w.fresh {
-				w.fresh = false
+			if w.pinned {
+				w.pinned = false
 				b.setSizeHints(w)
 			}
 		}
@@ -114,11 +117,25 @@ func (b *Bridge) placed(w *window, ev *xwire.ConfigureNotifyEvent) {
 	}
 }
 
+// seenAt learns from an event of the pointer's where a native window is, for
+// window managers that have moved a frame and told nobody.
+func (b *Bridge) seenAt(native xwire.Window, x, y int) {
+	if w := b.native[native]; w != nil && !w.popup && (w.place.x != x || w.place.y != y) {
+		w.place.x, w.place.y = x, y
+		b.follow(w)
+	}
+}
+
 // settle does what is done once for all events that have come together.
 func (b *Bridge) settle() error {
 	var asked []*window
 	var cookies []xwire.Cookie[xwire.TranslateCoordinatesReply]
 	for _, w := range b.order {
+		// A frame that is not seen may be anywhere, and one that appears again may be
+		// in the midst of an animation: such a window is where it was.
+		if w.iconic {
+			w.unplaced = false
+		}
 		if w.unplaced {
 			asked = append(asked, w)
 			cookies = append(cookies, b.Desk.TranslateCoordinatesAsync(w.desk, b.Desk.Root(), 0, 0))

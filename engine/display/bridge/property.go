@@ -245,15 +245,16 @@ func parseSizeHints(v []uint32) sizeHints {
 	return h
 }
 
-// setSizeHints passes the size hints on. Only at its first mapping a window has
-// the app's gravity, by which an app may reckon its place on the screen; afterwards it is
-// the client area that is placed, so that no frame's width ever moves it.
+// setSizeHints passes the size hints on. A window that was shown before is mapped
+// with static gravity: it is the client area that is placed then, so that no
+// frame's width ever moves it. Afterwards it has the app's gravity, by which the
+// app reckons.
 func (b *Bridge) setSizeHints(w *window) {
 	v := w.hints.raw
 	v[0] = w.hints.flags | hintGravity
-	v[17] = uint32(xwire.GravityStatic)
-	if w.fresh {
-		v[17] = uint32(w.hints.gravity)
+	v[17] = uint32(w.hints.gravity)
+	if w.pinned {
+		v[17] = uint32(xwire.GravityStatic)
 	}
 	v[1], v[2] = uint32(int32(w.place.x)), uint32(int32(w.place.y))
 	v[3], v[4] = uint32(w.place.w), uint32(w.place.h)

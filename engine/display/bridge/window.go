@@ -30,7 +30,7 @@ type window struct {
 	gc       xwire.GContext
 	viewable bool
 	framed   bool // the window manager gave it a parent
-	fresh    bool // not yet placed by the window manager
+	pinned   bool // to be placed where it was, and not yet mapped
 	unplaced bool // its place on the root window must be asked for
 	asked    bool // the app waits for an answer to a wish
 	frame    extents
@@ -121,12 +121,12 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 	s := &b.screen
 	if known {
 		w.hints.flags |= hintUSPosition | hintUSSize
+		w.pinned = true
 		if b.arrived {
 			w.place = fit(w.at, w.frame, s.home(w.at), w.hints.least, w.hints.most)
 		}
 		return
 	}
-	w.fresh = true
 	// The screen inside is larger than the desktop: what was reckoned from its far
 	// edges, or is off the desktop altogether, means something else.
 	if w.hints.flags&(hintUSPosition|hintPPosition) != 0 {

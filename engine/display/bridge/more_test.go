@@ -1,0 +1,228 @@
+package bridge
+
+import (
+	"testing"
+	"time"
+
+	"hither/engine/display/xwire"
+)
+
+// states are the names of a window's states, on one side.
+func states(t testing.TB, c *xwire.Conn, w xwire.Window) map[string]bool {
+	t.Helper()
+	r := must(c.GetProperty(false, w, must(c.Atom("_NET_WM_STATE"))(t), xwire.AtomAtom, 0, 64))(t)
+	out := map[string]bool{}
+	for _, a := range xwire.ToUint32s(r.Value) {
+		out[must(c.AtomNames(xwire.Atom(a)))(t)[0]] = true
+	}
+	return out
+}
+
+func ask(t testing.TB, c *xwire.Conn, w xwire.Window, kind string, values ...uint32) {
+	t.Helper()
+	m := xwire.ClientMessageEvent{Format: 32, Window: w, Type: must(c.Atom(kind))(t), Data: xwire.MessageData(values...)}
+	c.SendEvent(false, c.Root(), xwire.EventMaskSubstructureNotify|xwire.EventMaskSubstructureRedirect, m.Encode())
+	if err := c.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStates: full screen and minimised, from either side.
+func TestStates(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *bench) {
+		b.start()
+		w := b.appWindow("stateful", rect{0, 0, 300, 200}, 0x336699, nil)
+		native, at := b.ready("stateful", w)
+		full := func(c *xwire.Conn) uint32 { return uint32(must(c.Atom("_NET_WM_STATE_FULLSCREEN"))(t)) }
+		ask(t, b.app, w, "_NET_WM_STATE", 1, full(b.app))
+		eventually(t, "the whole screen", func() bool {
+			return place(t, b.app, w) == rect{0, 0, 1280, 800} && states(t, b.app, w)["_NET_WM_STATE_FULLSCREEN"]
+		})
+		b.awaitPixel(1279, 799, 0x336699)
+		ask(t, b.user, native, "_NET_WM_STATE", 0, full(b.user))
+		eventually(t, "the old place", func() bool {
+			return place(t, b.app, w) == at && !states(t, b.app, w)["_NET_WM_STATE_FULLSCREEN"]
+		})
+
+		state := must(b.app.Atom("WM_STATE"))(t)
+		is := func() uint32 {
+			r := must(b.app.GetProperty(false, w, state, state, 0, 2))(t)
+			return xwire.ToUint32s(r.Value)[0]
+		}
+		ask(t, b.app, w, "WM_CHANGE_STATE", wmStateIconic)
+		eventually(t, "an iconic window", func() bool { return is() == wmStateIconic && b.findNative(b.user.Root(), "stateful") == 0 })
+		// It stays so for the next bridge.
+		b.stop()
+		b.start()
+		b.fill(w, 0xff8800, rect{0, 0, 300, 200})
+		eventually(t, "an icon", func() bool {
+			list := must(b.user.GetProperty(false, b.user.Root(), must(b.user.Atom("_NET_CLIENT_LIST"))(t), xwire.AtomWindow, 0, 10))(t)
+			clients := xwire.ToUint32s(list.Value)
+			if len(clients) != 1 {
+				return false
+			}
+			native = xwire.Window(clients[0])
+			if _, err := b.user.GetGeometry(xwire.Drawable(native)); err != nil {
+				return false // the former bridge's
+			}
+			return states(t, b.user, native)["_NET_WM_STATE_HIDDEN"]
+		})
+		if is() != wmStateIconic {
+			t.Error("it is not iconic any more")
+		}
+		ask(t, b.user, native, "_NET_ACTIVE_WINDOW", 2)
+		eventually(t, "a normal window", func() bool { return is() == wmStateNormal })
+		// openbox moves it there in an animation.
+		eventually(t, "the old place", func() bool { return place(t, b.user, native) == at })
+		if now := place(t, b.app, w); now != at {
+			t.Errorf("inside it is at %+v, and was at %+v", now, at)
+		}
+		b.awaitPixel(at.x+5, at.y+5, 0xff8800)
+	})
+}
+
+// TestDialog: a dialog knows its window on the desktop, too, and types, shapes
+// and depths are the same.
+func TestDialog(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *bench) {
+		b.start()
+		main := b.appWindow("main", rect{0, 0, 300, 200}, 0x336699, nil)
+		mainNative, _ := b.ready("main", main)
+		dialog := b.appWindow("dialog", rect{0, 0, 200, 100}, 0x993366, func(w xwire.Window) {
+			b.app.ChangeProperty(xwire.PropModeReplace, w, xwire.AtomWmTransientFor, xwire.AtomWindow, 32, xwire.Uint32s(main))
+			b.app.ChangeProperty(xwire.PropModeReplace, w, must(b.app.Atom("_NET_WM_WINDOW_TYPE"))(t), xwire.AtomAtom, 32,
+				xwire.Uint32s(must(b.app.Atom("_NET_WM_WINDOW_TYPE_DIALOG"))(t)))
+			b.app.ShapeRectangles(xwire.ShapeSoSet, xwire.ShapeSkBounding, 0, w, 0, 0, []xwire.Rectangle{{X: 50, Width: 150, Height: 100}})
+		})
+		native, _ := b.ready("dialog", dialog)
+		leader := must(b.user.GetProperty(false, native, xwire.AtomWmTransientFor, xwire.AtomWindow, 0, 1))(t)
+		if v := xwire.ToUint32s(leader.Value); len(v) != 1 || xwire.Window(v[0]) != mainNative {
+			t.Errorf("the dialog is transient for %v and not %d", v, mainNative)
+		}
+		kind := must(b.user.GetProperty(false, native, must(b.user.Atom("_NET_WM_WINDOW_TYPE"))(t), xwire.AtomAtom, 0, 1))(t)
+		if name := must(b.user.AtomNames(xwire.Atom(xwire.ToUint32s(kind.Value)[0])))(t)[0]; name != "_NET_WM_WINDOW_TYPE_DIALOG" {
+			t.Errorf("the type is %s", name)
+		}
+		shape := must(b.user.ShapeGetRectangles(native, xwire.ShapeSkBounding))(t)
+		if len(shape.Rectangles) != 1 || shape.Rectangles[0] != (xwire.Rectangle{X: 50, Width: 150, Height: 100}) {
+			t.Errorf("the shape is %+v", shape.Rectangles)
+		}
+		b.app.ShapeMask(xwire.ShapeSoSet, xwire.ShapeSkBounding, dialog, 0, 0, 0)
+		_ = b.app.Flush()
+		eventually(t, "no shape", func() bool { return !must(b.user.ShapeQueryExtents(native))(t).BoundingShaped })
+
+		// A translucent window.
+		var argb xwire.VisualID
+		for _, d := range b.app.Screen().AllowedDepths {
+			if d.Depth == 32 && len(d.Visuals) > 0 {
+				argb = d.Visuals[0].VisualId
+			}
+		}
+		if argb == 0 {
+			t.Skip("no translucent visual")
+		}
+		colormap, w := xwire.NewID[xwire.Colormap](b.app), xwire.NewID[xwire.Window](b.app)
+		b.app.CreateColormap(xwire.ColormapAllocNone, colormap, b.app.Root(), argb)
+		b.app.CreateWindow(32, w, b.app.Root(), 0, 0, 100, 100, 0, xwire.WindowClassInputOutput, argb, xwire.WindowValues{
+			Mask: xwire.CWBackPixel | xwire.CWBorderPixel | xwire.CWColormap, BackgroundPixel: 0x80406080, Colormap: colormap})
+		b.app.ChangeProperty(xwire.PropModeReplace, w, xwire.AtomWmName, xwire.AtomString, 8, []byte("clear"))
+		b.app.MapWindow(w)
+		_ = b.app.Flush()
+		clear, _ := b.ready("clear", w)
+		if g := must(b.user.GetGeometry(xwire.Drawable(clear)))(t); g.Depth != 32 {
+			t.Errorf("the depth is %d", g.Depth)
+		}
+		eventually(t, "its alpha", func() bool {
+			r, err := b.user.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(clear), 50, 50, 1, 1, 0xffffffff)
+			return err == nil && xwire.ToUint32s(r.Data)[0] == 0x80406080
+		})
+	})
+}
+
+// TestDesktopGone: the desktop's server ends and comes again; the app does not
+// notice, and its windows come back.
+func TestDesktopGone(t *testing.T) {
+	desk := startXvfb(t)
+	b := newBench(t, desk, true)
+	b.start()
+	w := b.appWindow("patient", rect{0, 0, 300, 200}, 0x336699, nil)
+	b.ready("patient", w)
+	desk.end()
+	// Meanwhile a move is still possible.
+	b.part()
+	b.back()
+	b.fill(w, 0x00ff00, rect{0, 0, 300, 200})
+	b.desk = startX(t, desk.display, "Xvfb", "-screen", "0", "1280x800x24", "-noreset")
+	b.user = dial(t, b.desk, xwire.XTest)
+	native := b.nativeWindow("patient")
+	at := place(t, b.user, native)
+	b.awaitPixel(at.x+10, at.y+10, 0x00ff00)
+	// The end of the app's server is the bridge's.
+	b.capsule.end()
+	select {
+	case <-b.ended:
+	case <-time.After(patience):
+		t.Fatal("the bridge outlives the app's server")
+	}
+}
+
+// TestArrived: on a smaller desktop a window is seen as a whole.
+func TestArrived(t *testing.T) {
+	b := newBench(t, startXvfb(t), true)
+	b.start()
+	w := b.appWindow("traveller", rect{0, 0, 1000, 700}, 0x336699, nil)
+	b.ready("traveller", w)
+	b.part()
+	b.stop()
+	// The next desktop is smaller, and the window was at its far end.
+	b.desk = startX(t, "", "Xvfb", "-screen", "0", "800x600x24", "-noreset")
+	b.user = dial(t, b.desk, xwire.XTest)
+	b.o.Display = b.desk.display
+	b.manage()
+	b.start()
+	_, at := b.ready("traveller", w)
+	if !at.within(rect{0, 0, 800, 600}) {
+		t.Errorf("on a screen of 800x600 it is at %+v", at)
+	}
+	b.awaitPixel(at.x+at.w-1, at.y+at.h-1, 0x336699)
+}
+
+// TestCursor: the pointer's shape is the app's.
+func TestCursor(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *bench) {
+		b.start()
+		c := b.app
+		font, cursor := xwire.NewID[xwire.Font](c), xwire.NewID[xwire.Cursor](c)
+		c.OpenFont(font, "cursor")
+		c.CreateGlyphCursor(cursor, font, font, 150, 151, 0xffff, 0, 0, 0, 0xffff, 0)
+		w := b.appWindow("shapely", rect{0, 0, 300, 200}, 0x336699, nil)
+		_, at := b.ready("shapely", w)
+		b.hand(fakeMotion, 0, at.x+10, at.y+10)
+		await[*xwire.MotionNotifyEvent](t, c, nil)
+		before := must(b.user.XFixesGetCursorImage())(t)
+		c.ChangeWindowAttributes(w, xwire.WindowValues{Mask: xwire.CWCursor, Cursor: cursor})
+		want := must(c.XFixesGetCursorImage())(t)
+		eventually(t, "the app's cursor", func() bool {
+			got := must(b.user.XFixesGetCursorImage())(t)
+			return got.CursorSerial != before.CursorSerial && got.Width == want.Width && got.Xhot == want.Xhot && string(xwire.Uint32s(got.CursorImage...)) == string(xwire.Uint32s(want.CursorImage...))
+		})
+	})
+}
+
+// TestRest: nothing wakes a bridge whose app does nothing.
+func TestRest(t *testing.T) {
+	b := newBench(t, startXvfb(t), true)
+	b.start()
+	w := b.appWindow("idle", rect{0, 0, 300, 200}, 0x336699, nil)
+	_, at := b.ready("idle", w)
+	b.awaitPixel(at.x+1, at.y+1, 0x336699)
+	var used [2]time.Duration
+	for i := range used {
+		before := cpuOf(t, b)
+		time.Sleep(300 * time.Millisecond) // there is no event for nothing
+		used[i] = cpuOf(t, b) - before
+	}
+	if used[1] > 0 {
+		t.Errorf("the servers of an app at rest used %v", used[1])
+	}
+}
