@@ -13,7 +13,8 @@
 // and the desktop that it leaves is served with a copy until Close, which offers
 // it to the desktop's clipboard manager. Contents that the desktop owns are left
 // in the capsule's server, up to a budget, and are the clipboard of the next
-// desktop, if that has none (keep.go).
+// desktop, if that has none (keep.go). Where both an app that arrives and its new
+// desktop have contents, the newer ones prevail.
 //
 // One goroutine owns all state; others reach it by call. There are no locks.
 package aside

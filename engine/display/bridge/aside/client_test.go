@@ -108,6 +108,7 @@ func (r *requestor) read(selection, target string, take func([]byte)) bool {
 type owner struct {
 	c    *xwire.Conn
 	incr atomic.Bool // give it as INCR
+	aged atomic.Bool // say since when
 	done chan struct{}
 }
 
@@ -115,9 +116,11 @@ func newOwner(t testing.TB, s *server, selection, target string, data []byte) *o
 	t.Helper()
 	o := &owner{c: s.dial(t), done: make(chan struct{})}
 	w := newWindow(o.c)
-	atoms, err := o.c.Atoms(selection, target, "TARGETS", "INCR")
+	atoms, err := o.c.Atoms(selection, target, "TARGETS", "INCR", "TIMESTAMP")
 	ok(t, err)
-	o.c.SetSelectionOwner(w, atoms[0], xwire.TimeCurrentTime)
+	o.c.ChangeProperty(xwire.PropModeReplace, w, atoms[0], atoms[0], 8, nil)
+	now := awaitEvent(t, o.c, func(*xwire.PropertyNotifyEvent) bool { return true }).Time
+	o.c.SetSelectionOwner(w, atoms[0], now)
 	ok(t, o.c.Sync())
 	ctx := testContext(t)
 	go func() {
@@ -135,6 +138,8 @@ func newOwner(t testing.TB, s *server, selection, target string, data []byte) *o
 				switch {
 				case ev.Target == atoms[2]:
 					o.c.ChangeProperty(xwire.PropModeReplace, ev.Requestor, property, xwire.AtomAtom, 32, xwire.Uint32s(atoms[1:3]...))
+				case ev.Target == atoms[4] && o.aged.Load():
+					o.c.ChangeProperty(xwire.PropModeReplace, ev.Requestor, property, xwire.AtomInteger, 32, xwire.Uint32s(now))
 				case ev.Target != atoms[1]:
 					property = 0
 				case o.incr.Load():

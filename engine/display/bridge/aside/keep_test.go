@@ -102,6 +102,31 @@ func TestBothOwned(t *testing.T) {
 	awaitOwner(t, app, "CLIPBOARD", is(inside))
 }
 
+// TestNewer: of two that say how old they are, the newer one prevails.
+func TestNewer(t *testing.T) {
+	for _, last := range []string{"inside", "outside"} {
+		app, desk := startXvfb(t), startXvnc(t)
+		servers := map[string]*server{"inside": app, "outside": desk}
+		first := "inside"
+		if last == first {
+			first = "outside"
+		}
+		newOwner(t, servers[first], "CLIPBOARD", "UTF8_STRING", []byte(first)).aged.Store(true)
+		time.Sleep(20 * time.Millisecond) // that is their difference
+		newOwner(t, servers[last], "CLIPBOARD", "UTF8_STRING", []byte(last)).aged.Store(true)
+		a := open(t, app, desk)
+		ours := map[string]xwire.Window{}
+		ours["inside"], ours["outside"] = windows(t, a)
+		awaitOwner(t, servers[first], "CLIPBOARD", is(ours[first]))
+		for where, s := range servers {
+			if got, _ := newRequestor(t, s.dial(t)).convert("CLIPBOARD", "UTF8_STRING"); string(got) != last {
+				t.Errorf("%s: %q and not %q", where, got, last)
+			}
+		}
+		awaitIdle(t, a)
+	}
+}
+
 // TestStash: what the desktop owned comes along to one that has nothing, and on
 // to a third.
 func TestStash(t *testing.T) {

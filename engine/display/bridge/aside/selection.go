@@ -96,10 +96,10 @@ func (a *Aside) meet(again bool) error {
 		}
 		switch {
 		case inside.Owner != 0 && desk.owner != 0:
-			// Which is the newer one cannot be known, and neither shall be lost,
-			// unless the desktop's has come while the app was being moved.
 			if again && sel.mirrored {
-				a.app.own(sel)
+				a.app.own(sel) // the desktop's has come while the app stood still
+			} else {
+				a.compare(sel)
 			}
 		case inside.Owner != 0:
 			sel.held = nil
@@ -122,6 +122,33 @@ func (a *Aside) meet(again bool) error {
 		}
 	}
 	return nil
+}
+
+// compare is for an app that has come with contents of its own to a desktop that
+// has some, too: the newer ones prevail, as far as their owners say how old they
+// are. Otherwise each side keeps its own, until something new is copied.
+func (a *Aside) compare(sel *selection) {
+	var age [2]uint32
+	known := 0
+	for i, s := range []*side{&a.app, &a.desk} {
+		t := &transfer{sel: sel, target: "TIMESTAMP", from: s, kept: &content{}, budget: new(int)}
+		*t.budget = 64
+		t.then = func() {
+			if v := xwire.ToUint32s(t.kept.data); t.ok && t.kept.format == 32 && len(v) == 1 {
+				age[i] = uint32(s.now) - v[0] // of the server's time, which goes round
+				known++
+			}
+			inside, outside := sel.at[&a.app], sel.at[&a.desk]
+			switch {
+			case known < 2 || inside.owner == 0 || outside.owner == 0:
+			case age[0] < age[1]:
+				a.desk.own(sel)
+			case age[1] < age[0]:
+				a.app.own(sel)
+			}
+		}
+		a.ask(t)
+	}
 }
 
 // ownerChanged carries it to the other side that somebody has taken a selection,

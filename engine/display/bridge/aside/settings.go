@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,19 +13,23 @@ import (
 )
 
 // settings makes the desktop's settings those of the capsule: XSETTINGS, which
-// toolkits follow while they run, and RESOURCE_MANAGER, which most read once.
+// toolkits follow while they run, RESOURCE_MANAGER, which most read once, and the
+// names of the keyboard's layouts, by which some tell a person what it is.
 //
 // Toolkits lose all of them, and draw everything anew, when the window that has
 // the XSETTINGS goes. So that window is nobody's: it stays in the capsule's
 // server for good, moves with it, and whoever connects next writes into it.
 type settings struct {
-	manager   xwire.Window // the desktop's, if it has one
-	inside    xwire.Window // that nobody's window
-	resources []byte       // as they are inside
-	current   []setting    // the same
-	serial    uint32
-	dirty     bool
+	manager xwire.Window // the desktop's, if it has one
+	inside  xwire.Window // that nobody's window
+	root    [2][]byte    // rootProperties as they are inside
+	current []setting    // the same
+	serial  uint32
+	dirty   bool
 }
+
+// rootProperties are the root window's that are carried.
+var rootProperties = [2]string{"RESOURCE_MANAGER", "_XKB_RULES_NAMES"}
 
 const (
 	maxResources = 1 << 20 // bytes
@@ -39,12 +44,17 @@ func (g *settings) attach(ctx context.Context, a *Aside) error {
 	}
 	c := a.app.conn
 	old := c.GetPropertyAsync(false, g.inside, a.app.atom.settings, 0, 0, maxSettings/4)
-	res := c.GetPropertyAsync(false, c.Root(), xwire.AtomResourceManager, xwire.AtomString, 0, maxResources/4)
+	var root [2]xwire.Cookie[xwire.GetPropertyReply]
+	for i, atom := range a.app.atom.root {
+		root[i] = c.GetPropertyAsync(false, c.Root(), atom, xwire.AtomString, 0, maxResources/4)
+	}
 	if r, err := old.Wait(); err == nil {
 		g.current, g.serial, _ = parseSettings(r.Value) // damaged: written anew
 	}
-	if r, err := res.Wait(); err == nil {
-		g.resources = r.Value
+	for i := range root {
+		if r, err := root[i].Wait(); err == nil {
+			g.root[i] = r.Value
+		}
 	}
 	a.desk.conn.XFixesSelectSelectionInput(a.desk.win, a.desk.atom.xsettings, allOwnerChanges)
 	a.desk.conn.ChangeWindowAttributes(a.desk.conn.Root(), xwire.WindowValues{Mask: xwire.CWEventMask, EventMask: xwire.EventMaskPropertyChange})
@@ -131,7 +141,7 @@ func (g *settings) propertyChanged(a *Aside, s *side, ev *xwire.PropertyNotifyEv
 	if s != &a.desk {
 		return
 	}
-	if ev.Atom == a.desk.atom.settings && ev.Window == g.manager || ev.Atom == xwire.AtomResourceManager && ev.Window == s.conn.Root() {
+	if ev.Atom == s.atom.settings && ev.Window == g.manager || slices.Contains(s.atom.root[:], ev.Atom) && ev.Window == s.conn.Root() {
 		g.dirty = true
 	}
 }
@@ -143,7 +153,10 @@ func (g *settings) update(a *Aside) {
 	}
 	g.dirty = false
 	in, out := a.app.conn, a.desk.conn
-	res := out.GetPropertyAsync(false, out.Root(), xwire.AtomResourceManager, xwire.AtomString, 0, maxResources/4)
+	var root [2]xwire.Cookie[xwire.GetPropertyReply]
+	for i, atom := range a.desk.atom.root {
+		root[i] = out.GetPropertyAsync(false, out.Root(), atom, xwire.AtomString, 0, maxResources/4)
+	}
 	var list []setting
 	if g.manager != 0 {
 		r, err := out.GetProperty(false, g.manager, a.desk.atom.settings, 0, 0, maxSettings/4)
@@ -154,12 +167,14 @@ func (g *settings) update(a *Aside) {
 			a.log.Info("reading the desktop's settings", "error", err)
 		}
 	}
-	if r, err := res.Wait(); err == nil && !bytes.Equal(r.Value, g.resources) {
-		g.resources = r.Value
-		in.ChangeProperty(xwire.PropModeReplace, in.Root(), xwire.AtomResourceManager, xwire.AtomString, 8, g.resources)
+	for i := range root {
+		if r, err := root[i].Wait(); err == nil && !bytes.Equal(r.Value, g.root[i]) {
+			g.root[i] = r.Value
+			in.ChangeProperty(xwire.PropModeReplace, in.Root(), a.app.atom.root[i], xwire.AtomString, 8, r.Value)
+		}
 	}
 	if list = inCapsule(list); len(list) == 0 {
-		list = leastSettings(resourceDPI(string(g.resources)))
+		list = leastSettings(resourceDPI(string(g.root[0])))
 	}
 	if next := changed(g.current, list, g.serial+1); next != nil {
 		g.serial++

@@ -25,7 +25,8 @@ type side struct {
 	busy    [slots]*transfer
 	next    int // the slot to try first, so that one is long unused when it comes again
 	watched map[xwire.Window]int
-	saved   bool // the clipboard manager has answered
+	now     xwire.Timestamp // the server's, of the last change of a property
+	saved   bool            // the clipboard manager has answered
 }
 
 // atoms are those that mean something here.
@@ -33,11 +34,13 @@ type atoms struct {
 	selection                                     [2]xwire.Atom
 	targets, timestamp, incr, atomPair            xwire.Atom
 	manager, save, xsettings, settings, settings0 xwire.Atom
+	root                                          [2]xwire.Atom
 }
 
 var fixedAtoms = []string{
 	selectionNames[0], selectionNames[1], "TARGETS", "TIMESTAMP", "INCR", "ATOM_PAIR",
 	"CLIPBOARD_MANAGER", "SAVE_TARGETS", "_XSETTINGS_S0", "_XSETTINGS_SETTINGS", "_HITHER_XSETTINGS",
+	rootProperties[0], rootProperties[1],
 }
 
 // attach makes a connection a side.
@@ -58,6 +61,7 @@ func (s *side) attach(c *xwire.Conn) error {
 	for i, p := range []*xwire.Atom{
 		&s.atom.targets, &s.atom.timestamp, &s.atom.incr, &s.atom.atomPair,
 		&s.atom.manager, &s.atom.save, &s.atom.xsettings, &s.atom.settings, &s.atom.settings0,
+		&s.atom.root[0], &s.atom.root[1],
 	} {
 		*p = got[len(selectionNames)+i]
 	}

@@ -50,6 +50,7 @@ type transfer struct {
 	kept   *content
 	budget *int // bytes that may still be kept
 	ok     bool // when it is over: all has come
+	then   func()
 
 	deadline time.Time
 }
@@ -166,6 +167,7 @@ func (a *Aside) announce(t *transfer, size uint32) {
 
 // propertyChanged moves on those transfers that waited for it.
 func (a *Aside) propertyChanged(s *side, ev *xwire.PropertyNotifyEvent) {
+	s.now = ev.Time
 	for t := range a.transfers {
 		switch {
 		case t.from == s && ev.Window == s.win && ev.Atom == t.prop() && ev.State == xwire.PropertyNewValue && t.source == waiting:
@@ -297,6 +299,9 @@ func (a *Aside) finish(t *transfer, ok bool) {
 	}
 	if t.announced {
 		t.to.unwatch(t.requestor)
+	}
+	if t.then != nil {
+		t.then()
 	}
 }
 
