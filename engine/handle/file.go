@@ -116,8 +116,13 @@ func (b *binder) deleted(id uint32) (int, error) {
 			return -1, fmt.Errorf("making a place for the deleted file %s: %w", f.Path, err)
 		}
 	}
-	if _, err := b.call(unix.SYS_FCHMOD, uint64(fd), uint64(f.Mode)); err != nil {
-		return -1, fmt.Errorf("making a place for the deleted file %s: %w", f.Path, err)
+	// Of its size from the beginning: holes and zeros at its end do not travel.
+	calls := batch{remote: b.remote}
+	what := "making a place for the deleted file " + f.Path
+	calls.add(what, unix.SYS_FTRUNCATE, uint64(fd), uint64(f.Size))
+	calls.add(what, unix.SYS_FCHMOD, uint64(fd), uint64(f.Mode))
+	if err := calls.run(); err != nil {
+		return -1, err
 	}
 	b.files[key] = fd
 	return fd, nil

@@ -18,6 +18,10 @@ def setup():
     at(os.open(path("gone"), os.O_RDONLY), 15)
     os.lseek(15, 8, 0)
     os.unlink(path("gone"))
+    at(os.open(path("holes"), os.O_RDWR | os.O_CREAT, 0o600), 26)  # with nothing at its end
+    os.pwrite(26, b"then nothing", 5000)
+    os.ftruncate(26, 1 << 20)
+    os.unlink(path("holes"))
     os.mkdir(path("d"))
     at(os.open(path("d"), os.O_RDONLY | os.O_DIRECTORY), 16)
     at(os.open(path("a"), os.O_PATH), 17)
@@ -58,6 +62,8 @@ def held(name, start=0, length=0):
 
 
 def verify():
+    eq(os.fstat(26).st_size, 1 << 20, "the size of a deleted file")
+    eq(os.pread(26, 20, 4998), b"\0\0then nothing" + bytes(6), "a deleted file with holes")
     eq(os.read(11, 3), b" wo", "offset")
     eq(os.read(10, 3), b"rld", "shared offset")
     eq(os.read(12, 5), b"hello", "own offset")
