@@ -132,8 +132,16 @@ func (b *bench) windowMoves(ctx context.Context, desks map[string]*desk) error {
 				return err
 			}
 		}
-		downs, pictures, err := b.windowJourney(ctx, desks, app.name, app.class, app.argv...)
+		moves, pictures, err := b.windowJourney(ctx, desks, app.name, app.class, app.argv...)
+		var downs, freezes, restores, sent []float64
+		for _, m := range moves {
+			downs, freezes, restores = append(downs, m.Down), append(freezes, m.Freeze), append(restores, m.Restore)
+			sent = append(sent, m.Memory/1e6)
+		}
 		b.note("windows", app.name+": freeze to first instruction", "ms", downs, 150)
+		b.note("windows", "  freeze", "ms", freezes, 0)
+		b.note("windows", "  restore, after the last byte", "ms", restores, 0)
+		b.note("windows", "  memory, its X server's included", "MB", sent, 0)
 		b.note("windows", app.name+": freeze to first correct picture", "ms", pictures, 400)
 		if err != nil {
 			return fmt.Errorf("moving %s: %w", app.name, err)
@@ -142,7 +150,7 @@ func (b *bench) windowMoves(ctx context.Context, desks map[string]*desk) error {
 	return nil
 }
 
-func (b *bench) windowJourney(ctx context.Context, desks map[string]*desk, name, class string, argv ...string) (downs, pictures []float64, err error) {
+func (b *bench) windowJourney(ctx context.Context, desks map[string]*desk, name, class string, argv ...string) (moves []benchMove, pictures []float64, err error) {
 	if _, err := b.on(ctx, "a", append([]string{"hither", "run", "-d", "--name", name}, argv...)...); err != nil {
 		return nil, nil, err
 	}
@@ -154,27 +162,27 @@ func (b *bench) windowJourney(ctx context.Context, desks map[string]*desk, name,
 	for run := range b.runs + 1 { // the first one fills caches
 		v, err := desks[at].ask(deskQuestion{Op: "look", Window: class})
 		if err != nil {
-			return downs, pictures, err
+			return moves, pictures, err
 		}
 		seen, err := desks[to].watch(v.View)
 		if err != nil {
-			return downs, pictures, err
+			return moves, pictures, err
 		}
 		m, frozen, err := b.sendTimed(ctx, at, to, name)
 		if err != nil {
-			return downs, pictures, err
+			return moves, pictures, err
 		}
 		at, to = to, at
 		taken, err := seen()
 		if err != nil {
-			return downs, pictures, err
+			return moves, pictures, err
 		}
 		if run > 0 {
-			downs = append(downs, m.Down)
+			moves = append(moves, m)
 			pictures = append(pictures, float64(taken-frozen)/1e6)
 		}
 	}
-	return downs, pictures, nil
+	return moves, pictures, nil
 }
 
 // sendTimed moves an app. frozen is when the source was heard to begin with the
