@@ -33,14 +33,23 @@ func insideEnv(env []string, uid int, noDisplay bool) []string {
 			continue
 		case name == "TMPDIR" && path.Clean(value) != "/tmp" && strings.HasPrefix(value, "/tmp"):
 			continue
-		case name == "PATH" && !noDisplay:
-			kv = "PATH=" + path.Join(RuntimeDir(uid), display.Links) + ":" + value
 		}
 		out = append(out, kv)
 	}
 	out = append(out, "XDG_RUNTIME_DIR="+RuntimeDir(uid))
 	if noDisplay {
 		return append(out, display.NoEnv()...)
+	}
+	for _, s := range display.Searched {
+		folders := lookup(out, s.Name)
+		if folders == "" {
+			folders = s.Usual
+		}
+		if folders == "" {
+			continue
+		}
+		out = slices.DeleteFunc(out, func(kv string) bool { return strings.HasPrefix(kv, s.Name+"=") })
+		out = append(out, s.Name+"="+path.Join(RuntimeDir(uid), display.Links, s.Below)+":"+folders)
 	}
 	return append(out, display.Env(RuntimeDir(uid))...)
 }

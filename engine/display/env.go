@@ -3,8 +3,17 @@ package display
 import "path"
 
 // Links is the folder, below a capsule's runtime folder, with the xdg-open that
-// hands links to the desktop (package notify). It is first in PATH inside.
+// hands links to the desktop, and with what makes it the one that opens them
+// (package notify).
 const Links = "hither-links"
+
+// Searched are variables with folders that apps look in: what they mean where
+// they are not set, and the folder below Links that comes first in them.
+var Searched = []struct{ Name, Usual, Below string }{
+	{"PATH", "", ""},
+	{"XDG_DATA_DIRS", "/usr/local/share:/usr/share", "share"},
+	{"XDG_CONFIG_DIRS", "/etc/xdg", "xdg"},
+}
 
 // Env is what apps are told of a capsule's desktop. The host's own variables of
 // these names must be gone.

@@ -70,7 +70,9 @@ func (b *bus) address() string { return "unix:path=" + b.socket }
 
 func (b *bus) env() []string {
 	return []string{"DBUS_SESSION_BUS_ADDRESS=" + b.address(), "XDG_RUNTIME_DIR=" + b.runtime, "HOME=" + b.runtime,
-		"PATH=" + filepath.Join(b.runtime, display.Links) + ":" + os.Getenv("PATH")}
+		"PATH=" + filepath.Join(b.runtime, display.Links) + ":" + os.Getenv("PATH"), "GIO_USE_VFS=local",
+		"XDG_DATA_DIRS=" + filepath.Join(b.runtime, display.Links, "share") + ":/usr/share",
+		"XDG_CONFIG_DIRS=" + filepath.Join(b.runtime, display.Links, "xdg") + ":/etc/xdg"}
 }
 
 // run runs a program as one of those that use the bus.
@@ -455,6 +457,11 @@ func TestLinks(t *testing.T) {
 	if request != want || s.Name != requestIface+".Response" || s.Body[0] != uint32(0) {
 		t.Errorf("%s: %v", request, s)
 	}
+	if out, err := app.run("gio", "open", "https://gio.example.org/"); err != nil {
+		t.Errorf("gio: %v: %s", err, out)
+	}
+	for end := time.Now().Add(patience); len(opened.all()) < 6 && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	}
 	for _, bad := range []string{"file:///etc/passwd", "javascript:alert(1)", "https://a b", "--help"} {
 		if err := o.Call(openURI+".OpenURI", 0, "", bad, map[string]dbus.Variant{}).Err; err == nil {
 			t.Errorf("%q was opened", bad)
@@ -464,7 +471,7 @@ func TestLinks(t *testing.T) {
 	if err != nil || v.Value() != uint32(1) {
 		t.Errorf("version %v %v", v, err)
 	}
-	if want := []string{"https://example.org/a?b=c&d=%20e#f", "HTTP://example.org", "mailto:a@example.org?subject=x", "https://portal.example.org/", "https://example.org/token"}; !slices.Equal(opened.all(), want) {
+	if want := []string{"https://example.org/a?b=c&d=%20e#f", "HTTP://example.org", "mailto:a@example.org?subject=x", "https://portal.example.org/", "https://example.org/token", "https://gio.example.org/"}; !slices.Equal(opened.all(), want) {
 		t.Errorf("opened %q", opened.all())
 	}
 }
