@@ -225,3 +225,13 @@ func TestTyped(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkKeymap is what carrying the desktop's keymap costs an attach.
+func BenchmarkKeymap(b *testing.B) {
+	_, k := keymapBench(b, startXvfb(b), startXvnc(b))
+	for b.Loop() {
+		if err := k.carry(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
