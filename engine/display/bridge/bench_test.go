@@ -128,3 +128,28 @@ func cpuOf(b testing.TB, f *bench) time.Duration {
 	}
 	return time.Duration(sum) * time.Second / 100
 }
+
+// BenchmarkPart is how long letting go takes, and coming back until the picture
+// is right again, with a window of 1280x800.
+func BenchmarkPart(b *testing.B) {
+	f := newBench(b, startXvfb(b), true)
+	f.start()
+	w := f.appWindow("leaving", rect{0, 0, 1200, 700}, 0x808080, nil)
+	_, at := f.ready("leaving", w)
+	f.awaitPixel(at.x+5, at.y+5, 0x808080)
+	var parting, coming time.Duration
+	for range b.N {
+		began := time.Now()
+		f.part()
+		parting += time.Since(began)
+		began = time.Now()
+		f.back()
+		f.fill(w, 0x808080, rect{0, 0, 10, 10})
+		f.awaitPixel(at.x+5, at.y+5, 0x808080)
+		coming += time.Since(began)
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.ReportMetric(float64(parting.Microseconds())/1000/float64(b.N), "ms-part")
+	b.ReportMetric(float64(coming.Microseconds())/1000/float64(b.N), "ms-back")
+	b.ReportMetric(0, "ns/op")
+}

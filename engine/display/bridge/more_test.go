@@ -39,6 +39,14 @@ func TestStates(t *testing.T) {
 			return place(t, b.app, w) == rect{0, 0, 1280, 800} && states(t, b.app, w)["_NET_WM_STATE_FULLSCREEN"]
 		})
 		b.awaitPixel(1279, 799, 0x336699)
+		// It stays so for the next bridge, which knows the way back, too.
+		b.stop()
+		b.start()
+		native, _ = b.ready("stateful", w)
+		eventually(t, "the whole screen again", func() bool {
+			return place(t, b.user, native) == rect{0, 0, 1280, 800} && states(t, b.app, w)["_NET_WM_STATE_FULLSCREEN"]
+		})
+		b.awaitPixel(1279, 799, 0x336699)
 		ask(t, b.user, native, "_NET_WM_STATE", 0, full(b.user))
 		eventually(t, "the old place", func() bool {
 			return place(t, b.app, w) == at && !states(t, b.app, w)["_NET_WM_STATE_FULLSCREEN"]

@@ -17,7 +17,7 @@ var copied = []string{
 
 // others are read as well.
 var others = []string{
-	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME",
+	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME", "_HITHER_NORMAL",
 }
 
 // maxProperty bounds what is copied, in units of four bytes. Icons are the largest.
@@ -82,6 +82,20 @@ func (b *Bridge) learn(w *window, p map[string]property) {
 	if e := p["_NET_FRAME_EXTENTS"].numbers(4); e != nil {
 		w.frame = toExtents(e)
 	}
+	if b.native[w.desk] == nil { // later on the window manager says so
+		w.zoomed = b.isZoomed(atomsOf(p["_NET_WM_STATE"]))
+		if n := p["_HITHER_NORMAL"].numbers(8); n != nil && w.zoomed {
+			w.normalFrame = toExtents(n[4:])
+			w.normal = rect{int(int32(n[0])), int(int32(n[1])), int(int32(n[2])), int(int32(n[3]))}
+		}
+	}
+}
+
+// isZoomed is told the app's atoms of a window's states.
+func (b *Bridge) isZoomed(states []xwire.Atom) bool {
+	return slices.ContainsFunc(states, func(a xwire.Atom) bool {
+		return a == b.a["_NET_WM_STATE_FULLSCREEN"] || a == b.a["_NET_WM_STATE_MAXIMIZED_VERT"] || a == b.a["_NET_WM_STATE_MAXIMIZED_HORZ"]
+	})
 }
 
 func toExtents(e []uint32) extents {
@@ -338,6 +352,16 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 		}
 		list := translate(b.Desk, b.App, atomsOf(read(xwire.AtomAtom)))
 		b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a[name], xwire.AtomAtom, 32, xwire.Uint32s(list...))
+		if zoomed := b.isZoomed(list); name == "_NET_WM_STATE" && zoomed != w.zoomed {
+			// If the new place is known already, w.normal is the one before.
+			home := b.screen.home(w.at)
+			if w.zoomed = zoomed; zoomed && w.at.w < home.w-w.frame.left-w.frame.right && w.at.h < home.h-w.frame.top-w.frame.bottom {
+				w.normal, w.normalFrame = w.at, w.frame
+			}
+			n, f := w.normal, w.normalFrame
+			b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_HITHER_NORMAL"], xwire.AtomCardinal, 32, xwire.Uint32s(int32(n.x), int32(n.y), int32(n.w), int32(n.h),
+				int32(f.left), int32(f.right), int32(f.top), int32(f.bottom)))
+		}
 	case b.d["_NET_FRAME_EXTENTS"]:
 		if e := read(xwire.AtomCardinal).numbers(4); e != nil {
 			w.frame = toExtents(e)

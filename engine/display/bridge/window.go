@@ -25,18 +25,21 @@ type window struct {
 	kind   string // the window type
 
 	// On the desktop.
-	place    rect // of the client area, of the root window
-	native   uint8
-	gc       xwire.GContext
-	viewable bool
-	framed   bool // the window manager gave it a parent
-	pinned   bool // to be placed where it was, and not yet mapped
-	unplaced bool // its place on the root window must be asked for
-	asked    bool // the app waits for an answer to a wish
-	frame    extents
-	iconic   bool
-	cursor   uint32
-	last     xwire.Pixmap // the picture while the app is let go of
+	place       rect // of the client area, of the root window
+	native      uint8
+	gc          xwire.GContext
+	viewable    bool
+	framed      bool // the window manager gave it a parent
+	pinned      bool // to be placed where it was, and not yet mapped
+	unplaced    bool // its place on the root window must be asked for
+	asked       bool // the app waits for an answer to a wish
+	zoomed      bool // maximised or full screen
+	normal      rect // its place otherwise, and its frame then
+	normalFrame extents
+	frame       extents
+	iconic      bool
+	cursor      uint32
+	last        xwire.Pixmap // the picture while the app is let go of
 
 	// What is to be painted.
 	damaged bool
@@ -121,9 +124,19 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 	s := &b.screen
 	if known {
 		w.hints.flags |= hintUSPosition | hintUSSize
-		w.pinned = true
+		// One that is maximised is so again at once, and has no frame to speak of
+		// meanwhile, so it is placed by what it has otherwise.
+		frame := w.frame
+		w.pinned = !w.zoomed || w.normal.empty()
+		if !w.pinned {
+			w.place, frame = w.normal, w.normalFrame
+		}
 		if b.arrived {
-			w.place = fit(w.at, w.frame, s.home(w.at), w.hints.least, w.hints.most)
+			w.place = fit(w.place, frame, s.home(w.place), w.hints.least, w.hints.most)
+		}
+		if !w.pinned {
+			w.place.x -= gravityShift(w.hints.gravity, frame.left, frame.right, 0)
+			w.place.y -= gravityShift(w.hints.gravity, frame.top, frame.bottom, 1)
 		}
 		return
 	}
@@ -283,6 +296,10 @@ func (b *Bridge) follow(w *window) {
 		return
 	}
 	w.asked = false
+	if !w.zoomed {
+		// News of the place may come before that of the state.
+		w.normal, w.normalFrame = w.at, w.frame
+	}
 	resized := w.at.w != w.place.w || w.at.h != w.place.h
 	b.App.ConfigureWindow(w.app, xwire.ConfigureValues{
 		Mask: xwire.ConfigWindowX | xwire.ConfigWindowY | xwire.ConfigWindowWidth | xwire.ConfigWindowHeight,
