@@ -129,9 +129,17 @@ func runApp(ctx context.Context, spec capsule.Spec, keys string) error {
 
 // startDaemon lets peers reach the app. Without it the app runs all the same.
 func startDaemon(ctx context.Context) {
-	if _, err := control.Connect(ctx); err != nil && ctx.Err() == nil {
-		say("%v", err)
+	client, err := control.Connect(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			say("%v", err)
+		}
+		return
 	}
+	// By any request it hears of this desktop, for apps that come.
+	ctx, stop := context.WithTimeout(ctx, time.Second)
+	defer stop()
+	client.Status(ctx) //nolint:errcheck // there are others
 }
 
 // visit joins this terminal to an app's, until one of them leaves.
