@@ -2,6 +2,7 @@ package aside
 
 import (
 	"bytes"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -66,6 +67,45 @@ func TestPart(t *testing.T) {
 				t.Fatal("after Back nothing comes")
 			}
 		}
+	}
+}
+
+// TestRounds: 20 moves that fail, and 20 bridges, leave nothing behind.
+func TestRounds(t *testing.T) {
+	app, desk := startXvfb(t), startXvnc(t)
+	newOwner(t, app, "CLIPBOARD", "UTF8_STRING", []byte("text"))
+	c := app.dial(t)
+	state := func() (n [3]int) {
+		ok(t, c.Sync())
+		n[0] = clients(t, app)
+		tree, err := c.QueryTree(c.Root())
+		ok(t, err)
+		n[1] = len(tree.Children)
+		fds, err := os.ReadDir("/proc/self/fd")
+		ok(t, err)
+		n[2] = len(fds)
+		return n
+	}
+	a := open(t, app, desk)
+	ok(t, a.Part())
+	parted := state()
+	for range 20 {
+		ok(t, a.Back(testContext(t)))
+		ok(t, a.Part())
+	}
+	if got := state(); got != parted {
+		t.Errorf("clients, windows and descriptors: %v, before %v", got, parted)
+	}
+	a.Close()
+	for range 20 {
+		a := open(t, app, desk)
+		if got, _ := newRequestor(t, desk.dial(t)).convert("CLIPBOARD", "UTF8_STRING"); string(got) != "text" {
+			t.Errorf("%q", got)
+		}
+		a.Close()
+	}
+	if got := state(); got[0] != parted[0] || got[1] != parted[1] {
+		t.Errorf("clients and windows: %v, before %v", got, parted)
 	}
 }
 
