@@ -29,6 +29,10 @@ func (p Problem) String() string {
 	return s
 }
 
+// Unsure reports whether it is only a look from outside that could not tell: a
+// capture may find nothing wrong.
+func (p Problem) Unsure() bool { return p.Cure == cureFindOut }
+
 // Refused is the error of a Capture that met things that cannot be carried.
 type Refused []Problem
 
@@ -61,6 +65,7 @@ func refuse(cure, format string, args ...any) *refusal {
 }
 
 const (
-	cureClose = "close what uses it in the app, or start the app without it"
-	cureAgain = "this passes quickly: try again"
+	cureClose   = "close what uses it in the app, or start the app without it"
+	cureAgain   = "this passes quickly: try again"
+	cureFindOut = "it may move all the same; a move finds out"
 )

@@ -53,8 +53,7 @@ func (s *survey) process(p Proc) {
 	fds, err := descriptors(p.Pid)
 	if err != nil {
 		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
-			s.problems = append(s.problems, Problem{p.Inner, comm(p.Pid), -1, "descriptors that cannot be looked at while it runs (" + err.Error() + ")",
-				"it may move all the same; a move finds out"})
+			s.problems = append(s.problems, Problem{p.Inner, comm(p.Pid), -1, "descriptors that cannot be looked at while it runs (" + err.Error() + ")", cureFindOut})
 		}
 		return
 	}

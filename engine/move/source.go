@@ -73,6 +73,8 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", spec.Name, err)
 	}
+	// A program that hides itself (keepassxc, ssh-agent) shows itself when it is stopped.
+	problems = slices.DeleteFunc(problems, handle.Problem.Unsure)
 	if len(problems) > 0 {
 		return nil, refusal(problems, s.env.Self.Name)
 	}
