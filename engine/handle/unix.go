@@ -3,7 +3,9 @@ package handle
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +37,9 @@ type unixRecord struct {
 	Queue    []unixMessage `cbor:"12,keyasint,omitempty"`
 	Options  []option      `cbor:"13,keyasint,omitempty"`
 	VFS      uint32        `cbor:"14,keyasint,omitempty"` // tells sockets of one path apart
+	// Path is where an Unlinked one is found now: Qt, for one, binds a server
+	// where only it can reach, and renames that.
+	Path string `cbor:"15,keyasint,omitempty"`
 }
 
 type unixMessage struct {
@@ -58,6 +63,10 @@ func (r *unixRecord) validate(refs *references) error {
 	}
 	if len(r.Name) > sunPathSize || len(r.Dir) > 4095 || r.Backlog < 0 || r.Shutdown < 0 || r.Shutdown > 3 {
 		return fmt.Errorf("a unix socket with a name of %d bytes, a backlog of %d, shut down to %d", len(r.Name), r.Backlog, r.Shutdown)
+	}
+	if r.Path != "" && (len(r.Path) >= sunPathSize || filepath.Clean(r.Path) != r.Path || !filepath.IsAbs(r.Path) || strings.ContainsRune(r.Path, 0) ||
+		!r.Unlinked || len(r.Name) == 0 || r.Name[0] == 0) {
+		return fmt.Errorf("a unix socket that lies at %.120q", r.Path)
 	}
 	for _, id := range append([]uint32{r.Peer}, r.Pending...) {
 		if id != 0 && refs.handles[id] != kindUnix {
@@ -213,6 +222,9 @@ func (c *capturer) unixPath(d *desc, r *unixRecord) error {
 	if filepath.IsAbs(name) {
 		ok, mode := leads(filepath.Clean(name))
 		r.Unlinked, r.Mode = !ok, mode
+		if r.Unlinked {
+			c.unixRenamed(r)
+		}
 		return nil
 	}
 	tried := map[string]bool{}
@@ -229,4 +241,27 @@ func (c *capturer) unixPath(d *desc, r *unixRecord) error {
 	}
 	r.Unlinked, r.Dir = true, "/tmp"
 	return nil
+}
+
+// unixRenamed looks for a socket that was renamed, near the path it was bound to.
+func (c *capturer) unixRenamed(r *unixRecord) {
+	dirs := []string{"/tmp", fmt.Sprintf("/run/user/%d", unix.Getuid())}
+	for dir := filepath.Dir(filepath.Clean(string(r.Name))); dir != "/" && len(dirs) < 5; dir = filepath.Dir(dir) {
+		dirs = append(dirs, dir)
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(c.root() + dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			var st unix.Stat_t
+			if e.Type() != os.ModeSocket || len(path) >= sunPathSize || unix.Lstat(c.root()+path, &st) != nil || uint32(st.Ino) != r.VFS {
+				continue
+			}
+			r.Path, r.Mode = path, st.Mode&07777
+			return
+		}
+	}
 }

@@ -224,6 +224,9 @@ func (b *binder) unixName(fd int, e *entry, r *unixRecord) error {
 		}
 		return nil
 	}
+	if r.Path != "" {
+		return b.unixRename(fd, e, r)
+	}
 	path := string(r.Name)
 	if !filepath.IsAbs(path) {
 		if err := b.chdir(r.Dir); err != nil {
@@ -266,6 +269,48 @@ func (b *binder) unixName(fd int, e *entry, r *unixRecord) error {
 	b.unix.where[e.ID] = away
 	b.unix.unlink = append(b.unix.unlink, away)
 	return nil
+}
+
+// unixRename binds a socket to the path it was once bound to, and has it lie
+// where it was renamed to.
+func (b *binder) unixRename(fd int, e *entry, r *unixRecord) error {
+	probe, err := b.unixSocket(r.Type)
+	if err != nil {
+		return err
+	}
+	err = b.unixAddressCall(unix.SYS_CONNECT, probe, append([]byte(r.Path), 0))
+	if err2 := b.close(probe); err2 != nil {
+		return err2
+	}
+	if err != unix.ECONNREFUSED && err != unix.ENOENT {
+		return fmt.Errorf("binding it to %s: something on this host uses that path: end that first", r.Path)
+	}
+	// The folder of its first path may be gone.
+	name := filepath.Clean(string(r.Name))
+	at, err := b.text(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	_, made := b.call(unix.SYS_MKDIRAT, atFDCWD, at, 0o700)
+	if b.unixAddressCall(unix.SYS_BIND, fd, append([]byte(name), 0)) != nil {
+		// It cannot be had; only the socket itself remembers it.
+		name = fmt.Sprintf("/tmp/.hither-%d", e.ID)
+		if err := b.unixAddressCall(unix.SYS_BIND, fd, append([]byte(name), 0)); err != nil {
+			return fmt.Errorf("binding it to %s: %w", name, err)
+		}
+	}
+	calls := batch{remote: b.remote}
+	first, second := b.addr, b.addr+uint64(len(name)+1)
+	third := second + uint64(len(r.Path)+1)
+	copy(b.data, name+"\x00"+r.Path+"\x00"+filepath.Dir(filepath.Clean(string(r.Name)))+"\x00")
+	calls.add("setting the mode of "+r.Path, unix.SYS_FCHMODAT, atFDCWD, first, uint64(r.Mode&07777))
+	calls.add("bringing it to "+r.Path, unix.SYS_RENAMEAT2, atFDCWD, first, atFDCWD, second, 0)
+	if made == nil {
+		calls.add("removing a folder", unix.SYS_UNLINKAT, atFDCWD, third, unix.AT_REMOVEDIR)
+		calls.mayFail()
+	}
+	b.unix.where[e.ID] = r.Path
+	return calls.run()
 }
 
 // stale reports whether a socket's file is left over: nobody answers there.

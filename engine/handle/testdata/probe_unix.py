@@ -125,6 +125,10 @@ def setup():
     new(44, S)
     new(45, S, DIR + "/unlinked", 1)
     os.unlink(DIR + "/unlinked")
+    os.mkdir(DIR + "/qt")
+    new(49, S, DIR + "/qt/s", 1)  # as Qt does
+    os.rename(DIR + "/qt/s", DIR + "/renamed")
+    os.rmdir(DIR + "/qt")
     os.chdir(DIR)
     new(46, S, "relative", 1)
 
@@ -204,6 +208,12 @@ def verify():
     eq(sock(44).getsockname(), "", "unbound")
     eq(sock(45).getsockname(), DIR + "/unlinked", "unlinked")
     eq(os.path.exists(DIR + "/unlinked"), False, "unlinked")
+    eq(sock(49).getsockname(), DIR + "/qt/s", "renamed")
+    eq(os.path.exists(DIR + "/qt"), False, "renamed")
+    caller = socket.socket(socket.AF_UNIX, S)
+    caller.connect(DIR + "/renamed")
+    sock(49).accept()[0].send(b"there")
+    eq(caller.recv(10), b"there", "renamed")
     eq(sock(46).getsockname(), "relative", "relative")
     eq(stat.S_ISSOCK(os.stat(DIR + "/relative").st_mode), True, "relative")
     eq(len([n for n in os.listdir(DIR) if n.startswith(".hither")]), 0, "nothing left over")
