@@ -44,6 +44,12 @@ func (b *Builder) threads(p *tracee.Process, proc *image.Process, elapsed time.D
 	if err := b.dropSignals(&c, p); err != nil {
 		return err
 	}
+	if proc.Dumpable != 1 {
+		// It is about to hide; what is set last is written all the same.
+		if err := p.KeepMemory(); err != nil {
+			return err
+		}
+	}
 	if err := b.timers(p, proc, elapsed); err != nil { // they may fire from here on
 		return err
 	}

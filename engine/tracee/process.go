@@ -256,6 +256,13 @@ func (p *Process) Write(from []byte, addr uint64) error {
 	return nil
 }
 
+// KeepMemory keeps the way into the process's memory open, should it come to hide
+// itself (PR_SET_DUMPABLE 0).
+func (p *Process) KeepMemory() error {
+	_, err := p.memory()
+	return err
+}
+
 func (p *Process) memory() (*os.File, error) {
 	if p.mem == nil {
 		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", p.Pid), os.O_RDWR, 0)
