@@ -188,6 +188,7 @@ func TestPopup(t *testing.T) {
 			r, err := b.user.GrabPointer(false, other, 0, xwire.GrabModeAsync, xwire.GrabModeAsync, 0, 0, 0)
 			if err == nil && r.Status == xwire.GrabStatusSuccess {
 				b.user.UngrabPointer(0)
+				_ = b.user.Flush()
 				return false
 			}
 			return true

@@ -1,17 +1,30 @@
 package bridge
 
-import "hither/engine/display/xwire"
+import (
+	"slices"
+	"time"
+
+	"hither/engine/display/xwire"
+)
 
 // grab: an app that shows a menu grabs the pointer, so that a click elsewhere
 // closes the menu. What happens elsewhere on the desktop must then come to the
 // bridge, which grabs the desktop's pointer as long as such a popup is shown.
 // Not every popup is one: a click while a tooltip is shown is nobody's but the
-// other window's. So the popup's type tells, or that the app's server tells of a grab: crossing and
-// focus events have the mode NotifyGrab then.
+// other window's. So the popup's type tells, or the app's server tells of a grab: crossing and
+// focus events have the mode NotifyGrab then. Grabs between windows further
+// inside are not told of; they are found by trying.
 type grab struct {
 	inside bool // the app has grabbed
 	held   bool // so has the bridge
+	tries  int  // in vain, in a row
+	again  bool // the next is coming
 }
+
+const (
+	tryAgain  = 20 * time.Millisecond
+	mostTries = 50
+)
 
 // menuKinds are popups that come with a grab; kinds that never do.
 var (
@@ -38,6 +51,40 @@ func (b *Bridge) appGrab(mode xwire.NotifyMode) {
 	b.followPopups()
 }
 
+// probeAfter is when a grab is tried after a popup has come, which many apps map
+// first.
+const probeAfter = 50 * time.Millisecond
+
+// popup is the popup that may come with a grab, the last one if there are several.
+func (b *Bridge) popup() *window {
+	for _, p := range slices.Backward(b.popups) {
+		if !quietKinds[p.kind] {
+			return p
+		}
+	}
+	return nil
+}
+
+// probe finds out whether the app has grabbed the keyboard, as those that grab
+// the pointer for a menu do: then nobody else can. What others see of the try are
+// two focus events of a grab's kind, which toolkits ignore.
+func (b *Bridge) probe() {
+	p := b.popup()
+	if b.App == nil || p == nil || b.grab.held || menuKinds[p.kind] {
+		return
+	}
+	r, err := b.App.GrabKeyboard(true, b.appWin, 0, xwire.GrabModeAsync, xwire.GrabModeAsync)
+	if err != nil {
+		return
+	}
+	if r.Status == xwire.GrabStatusSuccess {
+		b.App.UngrabKeyboard(0)
+		return
+	}
+	b.grab.inside = r.Status == xwire.GrabStatusAlreadyGrabbed
+	b.followPopups()
+}
+
 // followPopups grabs the desktop's pointer or lets go of it.
 func (b *Bridge) followPopups() {
 	var popup *window
@@ -47,6 +94,7 @@ func (b *Bridge) followPopups() {
 		}
 	}
 	if popup == nil {
+		b.grab.tries = 0
 		if b.grab.held {
 			b.Desk.UngrabPointer(0)
 			b.grab.held = false
@@ -64,4 +112,19 @@ func (b *Bridge) followPopups() {
 		xwire.EventMaskButtonPress|xwire.EventMaskButtonRelease|xwire.EventMaskPointerMotion|xwire.EventMaskEnterWindow|xwire.EventMaskLeaveWindow,
 		xwire.GrabModeAsync, xwire.GrabModeAsync, 0, 0, 0)
 	b.grab.held = err == nil && r.Status == xwire.GrabStatusSuccess
+	if b.grab.held || err != nil {
+		b.grab.tries = 0
+		return
+	}
+	// Somebody else has it at this very moment, such as the window manager while
+	// it looks at a click.
+	if b.grab.tries++; b.grab.tries < mostTries && !b.grab.again {
+		b.grab.again = true
+		b.after(tryAgain, func() {
+			b.grab.again = false
+			if b.App != nil {
+				b.followPopups()
+			}
+		})
+	}
 }

@@ -86,6 +86,7 @@ func (b *Bridge) leave(ev *xwire.LeaveNotifyEvent) {
 	if w == nil || b.App == nil || ev.Mode == xwire.NotifyModeGrab || ev.Detail == xwire.NotifyDetailInferior {
 		return
 	}
+	b.probe() // the last moment to see a click elsewhere
 	if b.grab.held || slices.Contains(b.input.buttons[:], true) {
 		return // what is dragged is dragged on
 	}

@@ -234,3 +234,56 @@ func TestRest(t *testing.T) {
 		t.Errorf("the servers of an app at rest used %v", used[1])
 	}
 }
+
+// TestHiddenGrab: a grab that no event tells of, as Swing's, is found as well.
+func TestHiddenGrab(t *testing.T) {
+	b := newBench(t, startXvfb(t), true)
+	b.start()
+	c := b.app
+	w := b.appWindow("deep", rect{0, 0, 300, 200}, 0x336699, nil)
+	_, at := b.ready("deep", w)
+	inner := w
+	var windows []xwire.Window
+	for range 2 {
+		child := xwire.NewID[xwire.Window](c)
+		c.CreateWindow(0, child, inner, 0, 0, 300, 200, 0, xwire.WindowClassInputOutput, 0, xwire.WindowValues{})
+		c.MapWindow(child)
+		inner = child
+		windows = append(windows, child)
+	}
+	b.click(at.x+5, at.y+5)
+	b.focused(w)
+	c.SetInputFocus(xwire.InputFocusParent, inner, 0)
+	popup := xwire.NewID[xwire.Window](c)
+	c.CreateWindow(0, popup, c.Root(), int16(at.x+20), int16(at.y+20), 80, 40, 0, xwire.WindowClassInputOutput, 0, xwire.WindowValues{
+		Mask: xwire.CWBackPixel | xwire.CWOverrideRedirect, BackgroundPixel: 0x77aa33, OverrideRedirect: true})
+	c.MapWindow(popup)
+	if r := must(c.GrabPointer(false, inner, xwire.EventMaskButtonPress, xwire.GrabModeAsync, xwire.GrabModeAsync, 0, 0, 0))(t); r.Status != xwire.GrabStatusSuccess {
+		t.Fatal(r.Status)
+	}
+	if r := must(c.GrabKeyboard(false, windows[0], 0, xwire.GrabModeAsync, xwire.GrabModeAsync))(t); r.Status != xwire.GrabStatusSuccess {
+		t.Fatal(r.Status)
+	}
+	b.awaitPixel(at.x+25, at.y+25, 0x77aa33)
+	drain(c)
+	grabbed := func() bool {
+		r := must(b.user.GrabPointer(false, b.user.Root(), 0, xwire.GrabModeAsync, xwire.GrabModeAsync, 0, 0, 0))(t)
+		b.user.UngrabPointer(0)
+		_ = b.user.Flush()
+		return r.Status == xwire.GrabStatusAlreadyGrabbed
+	}
+	eventually(t, "the bridge's grab", grabbed)
+	b.click(1200, 20)
+	press := await[*xwire.ButtonPressEvent](t, c, nil)
+	if press.Event != inner || press.RootX != 1200 || press.RootY != 20 {
+		t.Errorf("a click elsewhere came as %+v", press)
+	}
+	// Without the grab it is nobody's.
+	c.UngrabPointer(0)
+	c.UngrabKeyboard(0)
+	c.DestroyWindow(popup)
+	if err := c.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the bridge's grab", func() bool { return !grabbed() })
+}

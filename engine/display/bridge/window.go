@@ -155,6 +155,12 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 		if !s.all.contains(w.place.x, w.place.y) {
 			w.hints.flags &^= hintUSPosition | hintPPosition
 		}
+		// A place that a person has asked for is theirs; one that the app has thought
+		// of is corrected.
+		if w.hints.flags&(hintUSPosition|hintPPosition) == hintPPosition {
+			size := [2]int{w.at.w, w.at.h}
+			w.place = fit(w.place, extents{}, s.home(w.place), size, size)
+		}
 	}
 	if w.hints.flags&(hintUSPosition|hintPPosition) == 0 {
 		home := s.home(w.at)
@@ -197,6 +203,9 @@ func (b *Bridge) show(w *window, properties map[string]property) {
 	b.copyShape(w)
 	if w.popup {
 		b.popups = append(b.popups, w)
+		if !quietKinds[w.kind] && !menuKinds[w.kind] {
+			b.after(probeAfter, b.probe)
+		}
 		b.appears(w)
 	} else {
 		b.order = append(b.order, w)
