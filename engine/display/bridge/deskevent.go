@@ -1,6 +1,10 @@
 package bridge
 
-import "hither/engine/display/xwire"
+import (
+	"strings"
+
+	"hither/engine/display/xwire"
+)
 
 // overtaken says whether an event need not be looked at, for the next one says
 // the same for a later moment.
@@ -89,7 +93,9 @@ func (b *Bridge) deskEvent(ev xwire.Event) {
 		b.paint.busy = false
 	case *xwire.Error:
 		b.log.Debug("of the desktop", "error", ev)
-		b.paint.busy = false // it may be the picture whose end is awaited
+		if strings.HasPrefix(ev.Request, xwire.Shm.Name()) {
+			b.paint.busy = false // it may be the picture whose end is awaited
+		}
 	}
 }
 

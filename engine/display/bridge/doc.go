@@ -20,8 +20,13 @@
 //
 // Life: Run waits for the desktop, takes hold of the app, and serves until the
 // keeper says otherwise (run.go, leave.go). All that must outlive a bridge is kept in the app's
-// server: where windows are, their states, which one was active. So a bridge can
+// server: where windows are, their states, which one was active (the properties
+// that window managers keep), on which desktop that was (_HITHER_DESKTOP on the
+// root window) and where a maximised window goes back to (_HITHER_NORMAL). So a bridge can
 // be killed at any moment, and the next one, here or on another host, goes on.
+//
+// What else a desktop shares with the app - the keymap, the clipboard, the
+// settings - are features (feature.go), which plug into the same life.
 //
 // Windows can vanish at any moment. Requests about them then fail, which is
 // ignored; the event that says so follows.
