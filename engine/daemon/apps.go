@@ -231,6 +231,9 @@ func (f *found) processes() error {
 			return err
 		}
 		for _, p := range problems {
+			if p.Unsure() { // a move looks closer
+				continue
+			}
 			f.app.Problems = append(f.app.Problems, handover.Problem{What: strings.TrimSuffix(p.String(), ": "+p.Cure), Cure: p.Cure})
 		}
 	}
