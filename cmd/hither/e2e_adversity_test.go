@@ -257,7 +257,7 @@ func TestRefusedByName(t *testing.T) {
 	t.Run("netlink", func(t *testing.T) {
 		a := l.start(t, "netlinked", "python3", "-c", `
 import socket, time
-s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)
 open("/tmp/ready", "w")
 while True: time.sleep(1000)`)
 		until(t, "the app holding its socket", func() (bool, string) {

@@ -197,7 +197,7 @@ func TestRefusedThingsAreNamedFirst(t *testing.T) {
 	l := theLab(t)
 	l.needs(t, "python3")
 	for name, c := range map[string]struct{ program, says string }{
-		"netlink": {"import socket,time; s=socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); print('re'+'ady'); time.sleep(1e6)", "netlink"},
+		"netlink": {"import socket,time; s=socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16); print('re'+'ady'); time.sleep(1e6)", "netlink"},
 		"vsock":   {"import socket,time; s=socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); print('re'+'ady'); time.sleep(1e6)", "vsock"},
 		"ring":    {"import ctypes,time; c=ctypes.CDLL(None); fd=c.syscall(425, 4, (ctypes.c_char*120)()); print('re'+'ady' if fd >= 0 else 'no ring'); time.sleep(1e6)", "io_uring"},
 	} {
