@@ -313,6 +313,13 @@ func (b *Bridge) obey(ctx context.Context, o display.Order, ok bool) error {
 		}
 		b.dim()
 	case o.Op == display.OpBack && b.App == nil:
+		// Keys and clicks that came meanwhile and still wait are not played later.
+		if err := b.Desk.Sync(); err != nil {
+			return fmt.Errorf("%w: %w", errDeskGone, err)
+		}
+		if err := b.takeDesk(); err != nil {
+			return err
+		}
 		return b.attach(ctx)
 	case o.Op == display.OpProgress:
 		b.progress.text, b.progress.share = o.Text, o.Share
