@@ -19,15 +19,15 @@ import (
 // taken from there by the desktop's. Until that has said that it is done, no
 // other parts are fetched, so a desktop that is slow gets fewer pictures.
 type painter struct {
-	memory            *os.File // nil: pictures go over the sockets
-	size              int
-	appSeg, deskSeg   xwire.ShmSeg
-	appHas, deskHas   bool
-	busy              bool // the desktop's server reads the memory
-	region            xwire.XFixesRegion
-	stopTimer         func()
-	socketsOnly       bool
-	fetches, pictures int // counted for tests
+	memory          *os.File // nil: pictures go over the sockets
+	size            int
+	appSeg, deskSeg xwire.ShmSeg
+	appHas, deskHas bool
+	busy            bool // the desktop's server reads the memory
+	region          xwire.XFixesRegion
+	stopTimer       func()
+	socketsOnly     bool
+	pictures        int // counted for tests
 }
 
 const (

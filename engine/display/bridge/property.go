@@ -111,9 +111,8 @@ func atomsOf(p property) []xwire.Atom {
 	return out
 }
 
-// appName and deskName are the names of atoms, empty for what is none.
-func (b *Bridge) appName(a xwire.Atom) string  { return atomName(b.App, a) }
-func (b *Bridge) deskName(a xwire.Atom) string { return atomName(b.Desk, a) }
+// appName is the name of an atom, empty for what is none.
+func (b *Bridge) appName(a xwire.Atom) string { return atomName(b.App, a) }
 
 func atomName(c *xwire.Conn, a xwire.Atom) string {
 	names, err := c.AtomNames(a)
