@@ -125,7 +125,7 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 	for i, p := range f.Procs {
 		procs = append(procs, handle.Proc{Pid: p.Pid, Inner: looks[i].status.inner(), Zombie: p.Zombie})
 	}
-	if err := f.gatherThreads(); err != nil {
+	if err := f.gatherThreads(looks); err != nil {
 		return nil, err
 	}
 	asked, err := f.inside()

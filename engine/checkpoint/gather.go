@@ -19,7 +19,7 @@ import (
 type Processors map[int]unix.CPUSet
 
 // gatherThreads moves the frozen threads, and this one, to one processor.
-func (f *Frozen) gatherThreads() error {
+func (f *Frozen) gatherThreads(looks []*seen) error {
 	var one unix.CPUSet
 	cpu := kernel.Processor()
 	one.Set(cpu)
@@ -27,13 +27,11 @@ func (f *Frozen) gatherThreads() error {
 		return nil
 	}
 	before := Processors{}
-	for _, p := range f.Procs {
-		for _, th := range p.Threads {
-			var set unix.CPUSet
-			if th.Gone() || unix.SchedGetaffinity(th.Tid, &set) != nil {
-				continue
+	for i, p := range f.Procs {
+		for j := range looks[i].threads {
+			if cpus := looks[i].threads[j].cpus; cpus.Count() > 0 {
+				before[p.Threads[j].Tid] = cpus
 			}
-			before[th.Tid] = set
 		}
 	}
 	if f.Keep(before) != nil {

@@ -1,17 +1,14 @@
 package checkpoint
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +47,7 @@ type seenThread struct {
 	nice       int
 	policy     int
 	priority   int
-	affinity   []byte // nil: that of pid 1
+	cpus       unix.CPUSet // none: not known
 	slept      time.Duration
 }
 
@@ -185,9 +182,8 @@ func (f *Frozen) lookAtThread(p *tracee.Process, th *tracee.Thread) (seenThread,
 	if attr, err := unix.SchedGetAttr(th.Tid, 0); err == nil {
 		t.policy, t.priority = int(attr.Policy), int(attr.Priority)
 	}
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(th.Tid, &set); err == nil && set != f.affinity {
-		t.affinity = slices.Clone(bytes.TrimRight(unsafe.Slice((*byte)(unsafe.Pointer(&set)), unsafe.Sizeof(set)), "\x00"))
+	if unix.SchedGetaffinity(th.Tid, &t.cpus) != nil {
+		t.cpus.Zero()
 	}
 	t.slept = f.slept(th, st)
 	return t, nil

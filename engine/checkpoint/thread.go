@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -16,7 +17,10 @@ import (
 func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, look *seenThread, proc *image.Process) (*image.Thread, error) {
 	t := &image.Thread{
 		Tid: look.tid, Comm: look.comm, RobustHead: look.robustHead, RobustLen: look.robustLen,
-		Nice: look.nice, Policy: look.policy, Priority: look.priority, Affinity: look.affinity,
+		Nice: look.nice, Policy: look.policy, Priority: look.priority,
+	}
+	if look.cpus.Count() > 0 && look.cpus != f.affinity {
+		t.Affinity = cpuBytes(&look.cpus)
 	}
 	var err error
 	if creds := look.creds; !sameCreds(creds, proc.Creds) {
@@ -96,6 +100,11 @@ func deliverable(p *image.Process, t *image.Thread) bool {
 		}
 	}
 	return false
+}
+
+// cpuBytes is a set of processors without the zeros at its end.
+func cpuBytes(set *unix.CPUSet) []byte {
+	return slices.Clone(bytes.TrimRight(unsafe.Slice((*byte)(unsafe.Pointer(set)), unsafe.Sizeof(*set)), "\x00"))
 }
 
 func regsBytes(r *unix.PtraceRegs) []byte {

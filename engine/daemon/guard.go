@@ -69,14 +69,13 @@ func (d *Daemon) sweep() error {
 		if err != nil {
 			continue // it ends just now
 		}
+		errs = append(errs, move.GiveProcessorsBack(c))
 		ctx, stop := context.WithTimeout(d.ctx, 10*time.Second)
 		switch st.Phase {
 		case capsule.Waiting: // made for an app that never came
 			errs = append(errs, c.Stop(ctx, 0))
 		case capsule.Paused: // the app has run on, but its portals are closed
-			errs = append(errs, move.GiveProcessorsBack(c), reopen(ctx, c))
-		default:
-			errs = append(errs, move.GiveProcessorsBack(c))
+			errs = append(errs, reopen(ctx, c))
 		}
 		stop()
 	}
