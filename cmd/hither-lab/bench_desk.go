@@ -64,16 +64,11 @@ type portalUse struct {
 
 // workDesk answers questions about this host's desktop.
 func workDesk([]string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
-	defer cancel()
-	x, err := xwire.Dial(ctx, os.Getenv("DISPLAY"), "")
+	x, err := openDesktop(xwire.XTest, xwire.XFixes, xwire.Damage)
 	if err != nil {
-		return fmt.Errorf("opening display %q: %w", os.Getenv("DISPLAY"), err)
-	}
-	defer x.Close()
-	if err := x.Use(xwire.XTest, xwire.XFixes, xwire.Damage); err != nil {
 		return err
 	}
+	defer x.Close()
 	d := &deskWork{x: x, hands: &hands{x}, out: json.NewEncoder(os.Stdout)}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var q deskQuestion
@@ -400,11 +395,9 @@ func workPaint(args []string) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
-	defer cancel()
-	x, err := xwire.Dial(ctx, os.Getenv("DISPLAY"), "")
+	x, err := openDesktop()
 	if err != nil {
-		return fmt.Errorf("opening display %q: %w", os.Getenv("DISPLAY"), err)
+		return err
 	}
 	defer x.Close()
 	const width, height = 1280, 800
@@ -415,6 +408,8 @@ func workPaint(args []string) error {
 	x.MapWindow(w)
 	gc := xwire.NewID[xwire.GContext](x)
 	x.CreateGC(gc, xwire.Drawable(w), xwire.GCValues{})
+	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
+	defer cancel()
 	for {
 		ev, err := x.NextEvent(ctx)
 		if err != nil {

@@ -74,20 +74,11 @@ type answer struct {
 }
 
 func inputMain(args []string) int {
-	display := os.Getenv("DISPLAY")
-	if display == "" {
-		return complain(errNoDesktop)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
-	defer cancel()
-	x, err := xwire.Dial(ctx, display, "")
-	if err == nil {
-		defer x.Close()
-		err = x.Use(xwire.XTest)
-	}
+	x, err := openDesktop(xwire.XTest)
 	if err != nil {
-		return complain(fmt.Errorf("opening display %s: %w", display, err))
+		return complain(err)
 	}
+	defer x.Close()
 	h := &hands{x}
 	out := json.NewEncoder(os.Stdout)
 	out.SetEscapeHTML(false)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"image/png"
@@ -11,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"hither/engine/display/xwire"
 )
 
 // shotCommand writes a picture of $DISPLAY to its output. `shot` runs it on the host.
@@ -21,15 +18,9 @@ const shotCommand = "__shot"
 var errNoDesktop = errors.New("this host has no desktop: `hither-lab status` tells why")
 
 func shotMain() int {
-	display := os.Getenv("DISPLAY")
-	if display == "" {
-		return complain(errNoDesktop)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
-	defer cancel()
-	x, err := xwire.Dial(ctx, display, "")
+	x, err := openDesktop()
 	if err != nil {
-		return complain(fmt.Errorf("opening display %s: %w: `hither-lab start HOST desktop` starts it again if it ended", display, err))
+		return complain(err)
 	}
 	defer x.Close()
 	img, err := picture(x)
@@ -37,7 +28,7 @@ func shotMain() int {
 		err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(os.Stdout, img)
 	}
 	if err != nil {
-		return complain(fmt.Errorf("taking a picture of display %s: %w", display, err))
+		return complain(fmt.Errorf("taking a picture of display %s: %w", os.Getenv("DISPLAY"), err))
 	}
 	return 0
 }

@@ -5,11 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"os"
 
 	"hither/engine/display/xwire"
 )
 
 // What the lab itself does as a client of its desktops.
+
+// openDesktop connects to the desktop of the host that this process is on.
+func openDesktop(extensions ...*xwire.Extension) (*xwire.Conn, error) {
+	display := os.Getenv("DISPLAY")
+	if display == "" {
+		return nil, errNoDesktop
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
+	defer cancel()
+	x, err := xwire.Dial(ctx, display, "")
+	if err != nil {
+		return nil, fmt.Errorf("opening display %s: %w: `hither-lab start HOST desktop` starts it again if it ended", display, err)
+	}
+	if err := x.Use(extensions...); err != nil {
+		x.Close()
+		return nil, fmt.Errorf("opening display %s: %w", display, err)
+	}
+	return x, nil
+}
 
 const managerProperty = "_NET_SUPPORTING_WM_CHECK"
 
