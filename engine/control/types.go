@@ -19,10 +19,30 @@
 //	GET  /v1/moves                     Moves: under way or undecided
 //	POST /v1/moves/MOVE/claim          {}
 //	POST /v1/moves/MOVE/drop           {}
-//	GET  /v1/peers                     Peers; ?ping=1 asks each of them first
+//	POST /v1/apps                      StartRequest -> App
+//	GET  /v1/apps?look=1               Apps, with titles, memory and what keeps each from moving
+//	GET  /v1/apps/APP/icon?size=N      a PNG
+//	GET  /v1/apps/APP/thumbnail?width=W&height=H   a PNG of its window or terminal
+//	GET  /v1/installed                 InstalledApps: this host's menu
+//	GET  /v1/installed/ID/icon?size=N  a PNG
+//	GET  /v1/outside                   OutsideApps: programs with windows that run outside of hither
+//	POST /v1/outside/PID/restart       {} -> App
+//	GET  /v1/history                   History: moves that have ended
+//	GET  /v1/settings                  Settings
+//	PUT  /v1/settings                  Settings -> Settings
+//	GET  /v1/peers                     Peers; ?ping=1 asks each of them first, ?all=1 lists unpaired ones too
 //	POST /v1/peers                     PeerRequest -> Peer (pair by card)
+//	PATCH /v1/peers/PEER               PeerChange -> Peer
 //	DELETE /v1/peers/PEER              {}
 //	GET  /v1/peers/PEER/apps           Apps of that host
+//	GET  /v1/peers/PEER/apps/APP/icon?size=N   a PNG
+//	GET  /v1/pairings                  Pairings
+//	POST /v1/pairings                  PairingRequest -> Pairing
+//	POST /v1/pairings/ID/answer        PairingAnswer -> Pairing
+//	DELETE /v1/pairings/ID             {}
+//	POST /v1/tickets                   TicketRequest -> Ticket
+//	GET  /v1/questions                 Questions: what a peer wants and a person has to say
+//	POST /v1/questions/ID              QuestionAnswer -> {}
 //	GET  /v1/card                      Card: this host's, for pairing
 //	GET  /v1/doctor                    Doctor
 //	GET  /v1/events                    lines of Event, until the client hangs up
@@ -73,7 +93,8 @@ type Status struct {
 type App struct {
 	ID       string    `json:"id"`
 	Name     string    `json:"name"`
-	State    string    `json:"state"` // running, arriving, moving, undecided, waiting, gone
+	Title    string    `json:"title,omitempty"` // of its window or terminal
+	State    string    `json:"state"`           // running, arriving, moving, undecided, waiting, gone
 	Command  []string  `json:"command,omitempty"`
 	Dir      string    `json:"dir,omitempty"`
 	Terminal bool      `json:"terminal"`
@@ -89,7 +110,8 @@ type App struct {
 	Processes []Process `json:"processes,omitempty"`
 	// Problems are what would keep it from moving to any host.
 	Problems []handover.Problem `json:"problems,omitempty"`
-	Memory   uint64             `json:"memory,omitempty"` // bytes resident
+	Memory   uint64             `json:"memory,omitempty"`  // bytes resident
+	Windows  int                `json:"windows,omitempty"` // how many it shows
 }
 
 // Process is a process of an app.
@@ -109,15 +131,38 @@ type Apps struct {
 	Apps []App `json:"apps"`
 }
 
-// Peer is a host that is paired with this one.
+// Peer is a host that is paired with this one, or one that is near and is not.
 type Peer struct {
-	ID        string   `json:"id"`
-	Name      string   `json:"name"`
-	Addresses []string `json:"addresses"`
-	State     string   `json:"state"` // up, down, unknown
-	RTT       float64  `json:"rtt_ms,omitempty"`
-	Version   string   `json:"version,omitempty"`
-	Reason    string   `json:"reason,omitempty"` // why it is down
+	ID        string    `json:"id"` // of a host that is not paired: only the beginning
+	Name      string    `json:"name"`
+	Paired    bool      `json:"paired"`
+	Addresses []string  `json:"addresses"`
+	State     string    `json:"state"` // up, down, unknown
+	RTT       float64   `json:"rtt_ms,omitempty"`
+	Rate      float64   `json:"rate,omitempty"` // bytes a second, of the last large transfer
+	Version   string    `json:"version,omitempty"`
+	Reason    string    `json:"reason,omitempty"`  // why it is down
+	Warning   string    `json:"warning,omitempty"` // such as: a host of this name came with another key
+	LastSeen  time.Time `json:"last_seen,omitzero"`
+
+	// What it said last about itself; nil if it was never reached.
+	Abilities   *Abilities        `json:"abilities,omitempty"`
+	Permissions map[string]string `json:"permissions,omitempty"` // PermitSend ... -> Allow, Deny, Ask
+}
+
+// Abilities are what a host can take, as it says itself.
+type Abilities struct {
+	OS         string  `json:"os"`
+	Arch       string  `json:"arch"`
+	Kernel     string  `json:"kernel,omitempty"`
+	CPUs       int     `json:"cpus,omitempty"`
+	Load       float64 `json:"load"`                  // processes that want to run, over the last minute
+	Memory     uint64  `json:"memory,omitempty"`      // bytes
+	MemoryFree uint64  `json:"memory_free,omitempty"` // bytes
+	Display    bool    `json:"display"`               // it has a desktop for windows
+	UID        int     `json:"uid"`
+	GID        int     `json:"gid"`
+	CPUFlags   string  `json:"cpu_flags,omitempty"` // hash of the features, to compare
 }
 
 type Peers struct {
@@ -211,7 +256,7 @@ type Probe struct {
 // Event is one line of the stream of events.
 type Event struct {
 	Time     time.Time          `json:"time"`
-	Event    string             `json:"event"` // apps, peers, progress, result, undecided, held, log
+	Event    string             `json:"event"` // apps, peers, pairing, question, settings, progress, result, undecided, held, log
 	App      string             `json:"app,omitempty"`
 	Peer     string             `json:"peer,omitempty"`
 	State    string             `json:"state,omitempty"`
@@ -219,6 +264,8 @@ type Event struct {
 	Task     string             `json:"task,omitempty"`
 	Progress *handover.Progress `json:"progress,omitempty"`
 	Result   *handover.Result   `json:"result,omitempty"`
+	Pairing  *Pairing           `json:"pairing,omitempty"`
+	Question *Question          `json:"question,omitempty"` // nil when one has gone: ask for the list
 }
 
 // Holds names states of the hand-over, as in "source:freeze,destination:ready".
