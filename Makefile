@@ -24,10 +24,12 @@ build:
 	  CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/$$p ./cmd/$$p || exit 1; \
 	done
 
+# The same flags everywhere, also in .ci/test: with others, Fyne is compiled once more, for minutes.
 gui:
-	@if [ -d cmd/hither-gui ]; then mkdir -p bin && \
-	  CGO_ENABLED=1 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/hither-gui ./cmd/hither-gui; \
-	else echo "the desktop program is not there yet"; fi
+	@.ci/deps gui
+	@mkdir -p bin
+	@echo "build bin/hither-gui"
+	@CGO_ENABLED=1 $(GO) build -trimpath -tags gui,migrated_fynedo -ldflags "$(LDFLAGS)" -o bin/hither-gui ./cmd/hither-gui
 
 # Debian packages that demo and tests use; only the missing ones are installed, and only by root.
 deps:

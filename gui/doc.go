@@ -1,0 +1,3 @@
+// Package gui is hither's window. It draws what the daemon says, and decides
+// nothing.
+package gui
