@@ -97,7 +97,11 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	})
 	k.mu.Lock()
 	k.bridge, k.shown = b, k.shown || b != nil
+	missed := k.busPath() != bus
 	k.mu.Unlock()
+	if missed {
+		k.tellBus() // it came or went when there was nobody to tell
+	}
 	return b, changed, err
 }
 

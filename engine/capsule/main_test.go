@@ -24,7 +24,10 @@ func TestMain(m *testing.M) {
 		case "capsule-exec":
 			ExecMain()
 		case "keeper":
-			BridgeCommand = func() *exec.Cmd { return exec.Command("/proc/self/exe", "bridge") }
+			BridgeCommand = func() *exec.Cmd {
+				time.Sleep(lateBridge()) // nobody is told anything meanwhile
+				return exec.Command("/proc/self/exe", "bridge")
+			}
 			KeeperMain()
 			os.Exit(0)
 		case "probe":
@@ -50,6 +53,12 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// lateBridge is how long the start of a bridge takes longer.
+func lateBridge() time.Duration {
+	d, _ := time.ParseDuration(os.Getenv("LATE_BRIDGE"))
+	return d
 }
 
 // lab gives a test folders of its own.

@@ -519,3 +519,34 @@ func TestBridgeStubborn(t *testing.T) {
 	}
 	waitLog(t, "begin app on :42", "begin app on :42")
 }
+
+// TestBridgeHearsOfTheBus: of one that is found while the bridge is being started, too, as when an app arrives.
+func TestBridgeHearsOfTheBus(t *testing.T) {
+	need(t, "Xvfb", "dbus-daemon", "dbus-send")
+	ctx := lab(t)
+	t.Setenv("DISPLAY", ":42")
+	probe := probePath(t)
+	c, _ := waiting(t, ctx, func(s *Spec) { s.Name = "app" })
+	if out, status := inside(t, ctx, c, probe, "greet"); status != 0 {
+		t.Fatal(out)
+	}
+	waitLog(t, "begin app on :42")
+	if out, status := inside(t, ctx, c, "dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.GetId"); status != 0 {
+		t.Fatal(out)
+	}
+	bus := fmt.Sprintf("bus /proc/%d/root%s/bus0", c.InitPid(), RuntimeDir(os.Getuid()))
+	waitLog(t, "begin app on :42", bus)
+	st, err := c.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(st.Keeper.Pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the keeper to die", func() bool { return !st.Keeper.Alive() })
+	t.Setenv("LATE_BRIDGE", "200ms")
+	if err := c.AdoptKeeper(ctx); err != nil && !errors.Is(err, ErrKept) {
+		t.Fatal(err)
+	}
+	waitLog(t, "begin app on :42", bus, "end", "begin app on :42", bus)
+}
