@@ -285,7 +285,7 @@ func (s *windowStory) report(w io.Writer, p paint) bool {
 	row("memory, with its X server", func(_ int, l windowLeg) string { return bytesText(l.Result.Memory) })
 	row("bytes sent, all in all", func(_ int, l windowLeg) string { return bytesText(l.Result.Sent) })
 	row("keys pressed in that line", func(_ int, l windowLeg) string { return fmt.Sprint(l.Keys) })
-	row("... of them before it froze", func(i int, _ windowLeg) string { return fmt.Sprint(s.taken(i)) })
+	row("... of them the editor got", func(i int, _ windowLeg) string { return fmt.Sprint(s.taken(i)) })
 
 	fmt.Fprintf(w, "\n%s\n", p.bold("Is it the same window?"))
 	return tellChecks(w, p, s.checks())

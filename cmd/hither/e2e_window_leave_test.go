@@ -19,7 +19,7 @@ func brightness(img *image.RGBA) int {
 }
 
 // TestWindowsWhileTheyLeave: on a slow link the window stays behind, dimmed, until its app has left. A move that
-// breaks leaves it there, and it takes keys again.
+// breaks leaves it there, and it takes keys again. What is typed meanwhile is the app's, wherever it is then.
 func TestWindowsWhileTheyLeave(t *testing.T) {
 	l := desktopLab(t, "xterm")
 	people := l.people(t)
@@ -61,24 +61,27 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 		c := p.picture(t, w.place).RGBAAt(w.Width/2-150, w.Height/2-25)
 		return c == color.RGBA{0x2b, 0x2f, 0x36, 0xff}, fmt.Sprint(c)
 	})
+	p.do(t, "type echo kept >/tmp/word; clear")
 	lab("kill", "b", "daemon")
 	if e := <-ended; e.Outcome != handover.Stayed || e.status != 1 {
 		t.Fatalf("a move to a daemon that dies: %+v", e)
 	}
-	p.shows(t, w.place, bright)
+	p.do(t, "key Return")
+	a.reads(t, "/tmp/word", "kept\n")
 	a.types(t, p, "second")
 	bright = p.still(t, w.place)
 
 	lab("start", "b", "daemon")
 	ended = send()
 	dimmed()
+	p.enter(t, "echo travelled >/tmp/word; clear")
 	lab("link", "--rate", "0")
 	if e := <-ended; e.Outcome != handover.Moved || e.status != 0 {
 		t.Fatalf("the next move: %+v", e)
 	}
 	a.at = "b"
 	p.nothing(t)
+	a.reads(t, "/tmp/word", "travelled\n")
 	people["b"].do(t, "focus xterm")
-	people["b"].shows(t, w.place, bright)
 	a.types(t, people["b"], "third")
 }

@@ -17,11 +17,12 @@ import (
 var BridgeCommand func() *exec.Cmd
 
 const (
-	partPatience = time.Second            // for a bridge to let go
-	endPatience  = 2 * time.Second        // for a bridge to end
-	backDelay    = 200 * time.Millisecond // a move that failed may be tried again at once
-	firstDelay   = 50 * time.Millisecond  // before a bridge that died is followed by another
-	lastDelay    = 5 * time.Second        // ... the more often it dies
+	partPatience  = time.Second            // for a bridge to let go
+	typedPatience = 100 * time.Millisecond // for a bridge to say what was typed
+	endPatience   = 2 * time.Second        // for a bridge to end
+	backDelay     = 200 * time.Millisecond // a move that failed may be tried again at once
+	firstDelay    = 50 * time.Millisecond  // before a bridge that died is followed by another
+	lastDelay     = 5 * time.Second        // ... the more often it dies
 )
 
 // keepBridge has a bridge show the app's windows until the X server is over,
@@ -78,8 +79,8 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	k.mu.Lock()
 	desktop, changed, st := k.state.Desktop, k.newDesktop, k.state
 	arrived := st.Spec.Restore && !k.shown
-	bus := k.busPath()
-	k.bridge, k.parted = nil, false
+	bus, typed := k.busPath(), k.arrivedTyped
+	k.bridge, k.parted, k.arrivedTyped = nil, false, nil
 	k.mu.Unlock()
 	if BridgeCommand == nil || lookup(desktop, "DISPLAY") == "" {
 		return nil, changed, nil
@@ -93,7 +94,7 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	})
 	cmd.Env = append(cmd.Env, desktop...)
 	b, err := display.StartBridge(cmd, display.Begin{
-		Socket: k.services[0].Outside(st.Init.Pid), Bus: bus, ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived,
+		Socket: k.services[0].Outside(st.Init.Pid), Bus: bus, ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived, Typed: typed,
 	})
 	k.mu.Lock()
 	k.bridge, k.shown = b, k.shown || b != nil
@@ -217,6 +218,17 @@ func (k *keeper) progress(text string, share float64) {
 	if b != nil {
 		b.Progress(text, share) //nolint:errcheck // the next one tells more
 	}
+}
+
+// typed asks the bridge what was typed at the windows since it has let go.
+func (k *keeper) typed() Typed {
+	k.mu.Lock()
+	b, parted := k.bridge, k.parted
+	k.mu.Unlock()
+	if b == nil || !parted {
+		return nil
+	}
+	return b.Typed(typedPatience)
 }
 
 // leave tells the bridge where the app has gone.

@@ -120,6 +120,16 @@ func (c *Capsule) Pause(ctx context.Context) (screen, held []byte, err error) {
 	return r.Screen, r.Held, nil
 }
 
+// Typed is what has been typed at the app's windows since Part. It is the app's when
+// it goes on, here or elsewhere.
+func (c *Capsule) Typed(ctx context.Context) (Typed, error) {
+	r, err := c.one(ctx, &request{Op: "typed"})
+	if err != nil {
+		return nil, fmt.Errorf("asking what was typed at the windows of %s: %w", c.first.Spec.Name, err)
+	}
+	return r.Typed, nil
+}
+
 // Portals are the descriptors of pid 1 that travel with the app, those of them
 // that it has: its terminal's master, and the sockets of its display and its bus.
 func (c *Capsule) Portals() []int {

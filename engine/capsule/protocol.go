@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hither/engine/display"
 	"hither/engine/terminal"
 )
 
@@ -44,7 +45,11 @@ type response struct {
 	Notice string `json:"notice,omitempty"`
 	Screen []byte `json:"screen,omitempty"`
 	Held   []byte `json:"held,omitempty"`
+	Typed  Typed  `json:"typed,omitempty"`
 }
+
+// Typed is what was typed at an app's windows while it stood still.
+type Typed []display.Stroke
 
 // Arrival is what the keeper of an arriving capsule is told once its processes
 // are restored.
@@ -54,6 +59,7 @@ type Arrival struct {
 	TTY    bool   `json:"tty,omitempty"`    // pid 1 holds a terminal's master at FDTerminal
 	Screen []byte `json:"screen,omitempty"`
 	Held   []byte `json:"held,omitempty"`
+	Typed  Typed  `json:"typed,omitempty"`
 }
 
 // maxLine bounds a request: it may hold an environment.

@@ -119,6 +119,8 @@ func (k *keeper) do(r *request) (response, error) {
 			resp.Screen, resp.Held = term.Screen(), term.Held()
 		}
 		return resp, k.become(Paused)
+	case "typed":
+		return response{Typed: k.typed()}, nil
 	case "resume":
 		if term != nil {
 			term.Resume()
@@ -164,6 +166,7 @@ func (k *keeper) arrived(a *Arrival) error {
 		k.endMain()
 	}
 	k.state.Spec.TTY = a.TTY
+	k.arrivedTyped = a.Typed
 	k.mu.Unlock()
 	if a.TTY {
 		if err := k.openTerminalPortal(a.Screen, a.Held); err != nil {

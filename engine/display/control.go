@@ -24,6 +24,7 @@ import (
 //	bus       the session bus runs now, or it does not any more
 //	part      let go of the capsule    ->  parted
 //	progress  how far the move is; between part and what ends it
+//	typed     what has been typed since part? -> typed
 //	back      take hold of it again: the app has not moved
 //	left      it lives on another host: take the windows away, and end
 //	(end of the stream)                    the same: take the windows away, and end
@@ -32,7 +33,9 @@ import (
 // clipboard over, give back shared memory, and then hang up in the way of HangUp on
 // every connection into the capsule, which sees to it that the server, too, holds
 // none to the outside any more. The windows stay on the desktop as their last
-// pictures.
+// pictures, and what is typed at them is kept for the app: it gets that when it is
+// taken hold of again, here, or on another host by way of the move (typed, and
+// Begin.Typed).
 //
 // A bridge must not call the bus before it has been told that it runs: it would
 // start it.
@@ -57,7 +60,20 @@ type Begin struct {
 	Origin string `json:"origin,omitempty"`
 	// Arrived: the app has just come from another host.
 	Arrived bool `json:"arrived,omitempty"`
+	// Typed is what was typed at the app's windows on its way here.
+	Typed []Stroke `json:"typed,omitempty"`
 }
+
+// Stroke is a key that was pressed or released in a window of the app's.
+type Stroke struct {
+	Window uint32 `json:"window"` // inside
+	Code   uint8  `json:"code"`   // as the X servers have it
+	Press  bool   `json:"press,omitempty"`
+}
+
+// MaxStrokes is how many are kept: a person's, but not those of a cat that sleeps on
+// the keyboard.
+const MaxStrokes = 400
 
 // What an order says.
 const (
@@ -65,12 +81,14 @@ const (
 	OpBus      = "bus"
 	OpPart     = "part"
 	OpProgress = "progress"
+	OpTyped    = "typed"
 	OpBack     = "back"
 	OpLeft     = "left"
 )
 
 type said struct {
-	Parted bool `json:"parted,omitempty"`
+	Parted bool      `json:"parted,omitempty"`
+	Typed  *[]Stroke `json:"typed,omitempty"`
 }
 
 const maxOrder = 64 << 10
@@ -129,6 +147,9 @@ func (k *Keeper) Next() (*Order, error) {
 // Parted answers to OpPart: nothing holds the X server any more.
 func (k *Keeper) Parted() error { return writeLine(k.conn, said{Parted: true}) }
 
+// Typed answers to OpTyped.
+func (k *Keeper) Typed(list []Stroke) error { return writeLine(k.conn, said{Typed: &list}) }
+
 func writeLine(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -169,6 +190,7 @@ type Bridge struct {
 
 	mu     sync.Mutex
 	parted chan struct{} // closed by its answer; nil: not asked
+	typed  chan []Stroke // given its answer; nil: not asked
 }
 
 // StartBridge runs cmd as a bridge, with the control socket as its descriptor 3.
@@ -220,13 +242,17 @@ func (b *Bridge) listen() {
 			return // its death is seen by Wait
 		}
 		var s said
-		if json.Unmarshal(line, &s) != nil || !s.Parted {
+		if json.Unmarshal(line, &s) != nil {
 			continue
 		}
 		b.mu.Lock()
-		if b.parted != nil {
+		if s.Parted && b.parted != nil {
 			close(b.parted)
 			b.parted = nil
+		}
+		if s.Typed != nil && b.typed != nil {
+			b.typed <- *s.Typed
+			b.typed = nil
 		}
 		b.mu.Unlock()
 	}
@@ -252,6 +278,25 @@ func (b *Bridge) Part(patience time.Duration) error {
 	}
 	b.kill()
 	return err
+}
+
+// Typed asks what has been typed at the windows since Part. One that does not
+// answer has nothing to say.
+func (b *Bridge) Typed(patience time.Duration) []Stroke {
+	typed := make(chan []Stroke, 1)
+	b.mu.Lock()
+	b.typed = typed
+	b.mu.Unlock()
+	if b.tell(Order{Op: OpTyped}) != nil {
+		return nil
+	}
+	select {
+	case list := <-typed:
+		return list
+	case <-b.done:
+	case <-time.After(patience):
+	}
+	return nil
 }
 
 func (b *Bridge) kill() {

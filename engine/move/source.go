@@ -240,7 +240,27 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 	told := s.telling(ctx, report)
 	totals, err := memory.Send(ctx, w, s.frozen.Memory, memory.Options{
 		Progress: func(t memory.Totals) { told(t.Bytes+t.Zeros, total) }})
+	if err == nil {
+		err = s.sendTyped(ctx, w)
+	}
 	return handover.MemoryTotals{Bytes: totals.Bytes}, err
+}
+
+// sendTyped sends what was typed at the windows meanwhile. What comes later is for
+// nobody, unless the app stays.
+func (s *Source) sendTyped(ctx context.Context, w io.Writer) error {
+	typed, err := s.cap.Typed(ctx)
+	if err != nil {
+		log.Printf("%v", err) // the keeper may be gone; the app moves all the same
+	}
+	text, err := json.Marshal(typed)
+	if err != nil {
+		return err
+	}
+	if err := writeBlock(w, text); err != nil {
+		return fmt.Errorf("sending what was typed at the windows: %w", err)
+	}
+	return nil
 }
 
 // sendChanged sends what changed of the files while they travelled.

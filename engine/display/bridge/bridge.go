@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"hither/engine/display"
 	"hither/engine/display/xwire"
 )
 
@@ -44,8 +45,9 @@ type Bridge struct {
 	cursors  cursors
 	screen   screen
 	progress progress
-	bus      string // the session bus's socket, "" if it does not run
-	arrived  bool   // the app is here for the first time
+	typed    []display.Stroke // while the app is let go of
+	bus      string           // the session bus's socket, "" if it does not run
+	arrived  bool             // the app is here for the first time
 }
 
 // atoms are those of names below.

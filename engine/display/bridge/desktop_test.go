@@ -116,6 +116,7 @@ type bench struct {
 
 	orders chan display.Order
 	parted chan struct{}
+	typed  chan []display.Stroke
 	ended  chan struct{}
 	err    error
 	cancel context.CancelFunc
@@ -170,11 +171,13 @@ func (b *bench) manage() {
 func (b *bench) start() {
 	b.t.Helper()
 	b.orders, b.parted, b.ended = make(chan display.Order), make(chan struct{}, 1), make(chan struct{})
+	b.typed = make(chan []display.Stroke, 1)
 	var ctx context.Context
 	ctx, b.cancel = context.WithCancel(context.Background())
 	o := b.o
 	o.Orders = b.orders
 	o.Parted = func() error { b.parted <- struct{}{}; return nil }
+	o.Typed = func(list []display.Stroke) error { b.typed <- list; return nil }
 	if testing.Verbose() {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}

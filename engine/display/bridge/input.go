@@ -30,6 +30,7 @@ func (b *Bridge) fake(kind, detail uint8, x, y int16) {
 // the app's server takes them only with releases in between.
 func (b *Bridge) key(w *window, code xwire.Keycode, press bool) {
 	if b.App == nil {
+		b.keepStroke(w, code, press)
 		return
 	}
 	if press && w != nil && b.focus == nil {

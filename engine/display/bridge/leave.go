@@ -20,6 +20,9 @@ func (b *Bridge) attach(ctx context.Context) error {
 	if err := b.releaseForgotten(); err != nil {
 		return err
 	}
+	if err := b.playTyped(); err != nil {
+		return err
+	}
 	b.grab, b.top, b.over = grab{}, nil, nil
 	root := b.App.Root()
 	where, err := b.App.GetProperty(false, root, b.a["_HITHER_DESKTOP"], b.a["UTF8_STRING"], 0, 256)

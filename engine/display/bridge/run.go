@@ -20,8 +20,10 @@ type Options struct {
 	// Orders are those of the keeper; when the channel is closed, the bridge takes
 	// its windows away and ends.
 	Orders <-chan display.Order
-	// Parted is called when the app has been let go of.
+	// Parted is called when the app has been let go of, and Typed with what was typed
+	// since, when the keeper asks.
 	Parted func() error
+	Typed  func([]display.Stroke) error
 	// Display and Authority name the desktop as in xwire.Dial; empty: those of
 	// the environment.
 	Display, Authority string
@@ -63,7 +65,7 @@ func Main() error {
 		}
 	}()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("bridge", begin.Name)
-	return Run(ctx, Options{Begin: *begin, Orders: orders, Parted: k.Parted, Log: log})
+	return Run(ctx, Options{Begin: *begin, Orders: orders, Parted: k.Parted, Typed: k.Typed, Log: log})
 }
 
 var (
@@ -79,13 +81,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	told := false
 	for {
-		b := &Bridge{o: o, log: o.Log, bus: o.Begin.Bus, calls: make(chan func(), 64)}
+		b := &Bridge{o: o, log: o.Log, bus: o.Begin.Bus, typed: o.Begin.Typed, calls: make(chan func(), 64)}
 		err := b.openDesk(ctx)
 		if err == nil {
 			told = false
 			err = b.run(ctx)
 			b.close()
-			o.Begin.Bus = b.bus
+			o.Begin.Bus, o.Begin.Typed = b.bus, nil
 		} else if !told {
 			o.Log.Warn("waiting for the desktop", "error", err)
 			told = true
@@ -154,9 +156,20 @@ func (o *Options) awaitBack(ctx context.Context) error {
 				if err := o.parted(); err != nil {
 					return err
 				}
+			case order.Op == display.OpTyped:
+				if err := o.tellTyped(nil); err != nil {
+					return err
+				}
 			}
 		}
 	}
+}
+
+func (o *Options) tellTyped(list []display.Stroke) error {
+	if o.Typed == nil {
+		return nil
+	}
+	return o.Typed(list)
 }
 
 // openDesk connects to the desktop.
@@ -312,8 +325,13 @@ func (b *Bridge) obey(ctx context.Context, o display.Order, ok bool) error {
 			return err
 		}
 		b.dim()
+	case o.Op == display.OpTyped:
+		if err := b.takeDesk(); err != nil {
+			return err
+		}
+		return b.o.tellTyped(b.typed)
 	case o.Op == display.OpBack && b.App == nil:
-		// Keys and clicks that came meanwhile and still wait are not played later.
+		// Clicks that came meanwhile and still wait are not played later.
 		if err := b.Desk.Sync(); err != nil {
 			return fmt.Errorf("%w: %w", errDeskGone, err)
 		}
