@@ -7,9 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -20,9 +17,8 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/control"
-	"hither/engine/paths"
+	"hither/engine/launch"
 	"hither/engine/terminal"
-	"hither/transport"
 )
 
 func runCommand() *cobra.Command {
@@ -76,6 +72,10 @@ func own(err error) error {
 	if errors.As(err, &f) && f.code != 0 {
 		return err
 	}
+	var c *control.Error
+	if errors.As(err, &c) && c.Code == control.CodeUsage {
+		return err
+	}
 	return &failure{err: err, code: exitOwn}
 }
 
@@ -87,15 +87,10 @@ func runApp(ctx context.Context, spec capsule.Spec, keys string) error {
 	spec.Env = append(os.Environ(), spec.Env...)
 	spec.Umask = unix.Umask(0)
 	unix.Umask(spec.Umask)
-	if spec.Name, err = freeName(spec.Name, spec.Argv); err != nil {
+	if spec.Name, err = launch.Name(spec.Name, spec.Argv); err != nil {
 		return err
 	}
-	if data, err := paths.Data(); err == nil {
-		if id, err := transport.LoadIdentity(data); err == nil {
-			host, _ := os.Hostname()
-			spec.Origin = capsule.Origin{HostID: string(id.ID()), HostName: transport.CleanName(host)}
-		}
-	}
+	spec.Origin = launch.Origin()
 	stdio := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
 	interactive := !spec.Detached && isTerminal(os.Stdin) && isTerminal(os.Stdout)
 	drained := func() {}
@@ -242,48 +237,4 @@ func closeCopies(stdio [3]*os.File) {
 			f.Close()
 		}
 	}
-}
-
-// freeName is a name that no app here has: the wanted one, or one like the
-// command's.
-func freeName(wanted string, argv []string) (string, error) {
-	dir, err := paths.Capsules()
-	if err != nil {
-		return "", err
-	}
-	all, err := capsule.List(dir)
-	if err != nil {
-		return "", err
-	}
-	var taken []string
-	for _, c := range all {
-		taken = append(taken, c.Spec().Name)
-	}
-	if wanted != "" {
-		if err := checkName(wanted); err != nil {
-			return "", &failure{doing: "naming the app", err: err, code: exitUsage}
-		}
-		if slices.Contains(taken, wanted) {
-			return "", &failure{err: fmt.Errorf("an app named %q runs here already", wanted), hint: "choose another --name, or `hither attach " + wanted + "`", code: exitUsage}
-		}
-		return wanted, nil
-	}
-	base := capsule.NameFor(argv)
-	name := base
-	for i := 2; slices.Contains(taken, name); i++ {
-		name = base + "-" + strconv.Itoa(i)
-	}
-	return name, nil
-}
-
-func checkName(name string) error {
-	if len(name) > 64 || name != filepath.Base(name) || name[0] == '.' || name[0] == '-' {
-		return fmt.Errorf("%q: a name has at most 64 bytes, no slash, and begins with neither dot nor dash", name)
-	}
-	for _, r := range name {
-		if r <= ' ' || r == '@' || r == 0x7f {
-			return fmt.Errorf("%q: a name has no spaces and no @", name)
-		}
-	}
-	return nil
 }

@@ -178,6 +178,16 @@ func (c *Capsule) Resume(ctx context.Context) error {
 	return nil
 }
 
+// Screen is what the capsule's terminal shows, as terminal.Screen returns it and
+// terminal.Look reads it. Nobody is attached for it, and the app does not notice.
+func (c *Capsule) Screen(ctx context.Context) ([]byte, error) {
+	r, err := c.one(ctx, &request{Op: "screen"})
+	if err != nil {
+		return nil, fmt.Errorf("looking at the terminal of %s: %w", c.first.Spec.Name, err)
+	}
+	return r.Screen, nil
+}
+
 // Moved tells the keeper, and through it who is attached or waits, that the app
 // lives on another host from now on. Kill comes next.
 func (c *Capsule) Moved(ctx context.Context, host string) error {

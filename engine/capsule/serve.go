@@ -112,6 +112,11 @@ func (k *keeper) do(r *request) (response, error) {
 		return response{}, nil
 	case "desktop":
 		return response{}, k.setDesktop(r.Env)
+	case "screen":
+		if term == nil {
+			return response{}, fmt.Errorf("%s has no terminal", k.state.Spec.Name)
+		}
+		return response{Screen: term.Screen()}, nil
 	case "pause":
 		resp := response{}
 		if term != nil {

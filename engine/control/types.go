@@ -110,7 +110,7 @@ type App struct {
 	Processes []Process `json:"processes,omitempty"`
 	// Problems are what would keep it from moving to any host.
 	Problems []handover.Problem `json:"problems,omitempty"`
-	Memory   uint64             `json:"memory,omitempty"`  // bytes resident
+	Memory   uint64             `json:"memory,omitempty"`  // bytes in memory that are its own
 	Windows  int                `json:"windows,omitempty"` // how many it shows
 }
 

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hither/engine/capsule"
-	"hither/engine/checkpoint"
 	"hither/engine/control"
 	"hither/engine/handover"
 )
@@ -222,21 +221,14 @@ func (f *found) processes() error {
 				p.Service = s.Name
 			}
 		}
-		f.app.Memory += p.Memory
 		f.app.Processes = append(f.app.Processes, p)
 	}
 	if f.app.State == "running" {
-		problems, err := checkpoint.Survey(f.capsule.InitPid())
-		if err != nil {
+		if f.app.Problems, err = problemsOf(f.capsule); err != nil {
 			return err
 		}
-		for _, p := range problems {
-			if p.Unsure() { // a move looks closer
-				continue
-			}
-			f.app.Problems = append(f.app.Problems, handover.Problem{What: strings.TrimSuffix(p.String(), ": "+p.Cure), Cure: p.Cure})
-		}
 	}
+	f.app.Memory = memoryOf(f.capsule)
 	slices.SortFunc(f.app.Processes, func(a, b control.Process) int { return cmp.Compare(a.Pid, b.Pid) })
 	return nil
 }

@@ -71,6 +71,11 @@ type Daemon struct {
 	events   events
 	resolve  chan struct{} // something is undecided, or a peer has come
 
+	menu      menu
+	drawing   drawing
+	peerIcons peerIcons
+	starting  sync.Mutex // one app at a time is given a name
+
 	work   sync.WaitGroup
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -78,9 +83,10 @@ type Daemon struct {
 	mu      sync.Mutex
 	tasks   map[string]context.CancelCauseFunc
 	guards  map[string]bool
-	returns map[string]bool // apps whose files come home just now
-	desktop []string        // where hither was last used; nil: on none
-	showing bool            // apps without a desktop are looked for just now
+	looks   map[string]*look // by capsule id
+	returns map[string]bool  // apps whose files come home just now
+	desktop []string         // where hither was last used; nil: on none
+	showing bool             // apps without a desktop are looked for just now
 }
 
 // ErrRuns says that another daemon of this user runs.
@@ -97,7 +103,7 @@ func Run(ctx context.Context, opts Options) error {
 	// Most of a transfer's garbage is short-lived; at rest the heap is small.
 	debug.SetGCPercent(400)
 	d := &Daemon{opts: opts, since: time.Now(), tasks: map[string]context.CancelCauseFunc{},
-		guards: map[string]bool{}, returns: map[string]bool{}, resolve: make(chan struct{}, 1)}
+		guards: map[string]bool{}, returns: map[string]bool{}, resolve: make(chan struct{}, 1), drawing: make(drawing, 2)}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	defer d.cancel()
 	if err := d.open(); err != nil {

@@ -41,13 +41,8 @@ func (d *Daemon) routes() http.Handler {
 		})
 	}
 	handle("GET /v1/status", "asking for the daemon's state", d.status)
-	handle("GET /v1/apps", "listing apps", func(*http.Request) (any, error) {
-		all, err := d.all()
-		out := control.Apps{Apps: []control.App{}}
-		for _, f := range all {
-			out.Apps = append(out.Apps, f.app)
-		}
-		return out, err
+	handle("GET /v1/apps", "listing apps", func(r *http.Request) (any, error) {
+		return d.lookFor(r.Context(), r.URL.Query().Get("look") != "")
 	})
 	handle("GET /v1/apps/{app}", "looking at the app", func(r *http.Request) (any, error) {
 		f, err := d.find(r.PathValue("app"))
@@ -132,6 +127,7 @@ func (d *Daemon) routes() http.Handler {
 	})
 	handle("GET /v1/doctor", "looking at this host", func(r *http.Request) (any, error) { return d.doctor(r.Context()), nil })
 	mux.HandleFunc("GET /v1/events", d.serveEvents)
+	d.showRoutes(mux, handle)
 	handle("PUT /v1/holds", "holding moves", func(r *http.Request) (any, error) {
 		var in control.Holds
 		if err := read(r, &in); err != nil {

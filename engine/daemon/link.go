@@ -21,6 +21,9 @@ const (
 	frameHome     transport.FrameType = 19 // homeAsk: brings an app's files home
 	frameHomeWant transport.FrameType = 20 // homeWant
 	frameHomeDone transport.FrameType = 21 // homeDone
+
+	frameIconAsk transport.FrameType = 32 // iconAsk: asks for an app's icon
+	frameIcon    transport.FrameType = 33 // a PNG
 )
 
 // link is a handover.Link over a connection of its own.

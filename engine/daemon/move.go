@@ -76,7 +76,23 @@ func (e *engine) source(c *capsule.Capsule, peer transport.ID, peerName string) 
 		departure{Name: c.Spec().Name, Peer: string(peer), Host: peerName}, c.ID}
 }
 
+// Freeze waits until nobody looks at the app from outside, see look.go.
+func (s *source) Freeze(ctx context.Context) (*handover.Frozen, error) {
+	s.d.lookAt(s.id).bar(true)
+	f, err := s.Source.Freeze(ctx)
+	if err != nil {
+		s.d.lookAt(s.id).bar(false)
+	}
+	return f, err
+}
+
+func (s *source) Thaw() error {
+	defer s.d.lookAt(s.id).bar(false)
+	return s.Source.Thaw()
+}
+
 func (s *source) Release() error {
+	defer s.d.lookAt(s.id).bar(false)
 	if err := s.Source.Release(); err != nil {
 		return err
 	}

@@ -58,11 +58,10 @@ func (d *Daemon) converse(c *transport.Conn) error {
 		if err := errors.Join(s.Frames.Send(frameApps, b), s.Close()); err != nil {
 			return err
 		}
-		select { // until it is read
-		case <-c.Done():
-		case <-time.After(2 * time.Second):
-		}
+		untilRead(c)
 		return nil
+	case frameIconAsk:
+		return d.giveIcon(c, s, first)
 	case frameMove:
 		l := &link{conn: c, control: s, came: map[handover.StreamKind]*transport.Stream{}}
 		if err := first.Decode(&l.first); err != nil {
@@ -73,6 +72,14 @@ func (d *Daemon) converse(c *transport.Conn) error {
 		return d.takeHome(c, s, first)
 	}
 	return fmt.Errorf("it begins with a frame of type %d; it may run another version of hither", first.Type)
+}
+
+// untilRead waits for the peer to have read the last answer, and to hang up.
+func untilRead(c *transport.Conn) {
+	select {
+	case <-c.Done():
+	case <-time.After(2 * time.Second):
+	}
 }
 
 // dial opens a link to a peer, for one conversation.

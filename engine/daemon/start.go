@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"hither/engine/capsule"
+	"hither/engine/control"
+	"hither/engine/desktop"
+	"hither/engine/display"
+	"hither/engine/launch"
+)
+
+// installed is this host's menu. What comes from an entry that only messages on the
+// session bus start is left out: a capsule has a bus of its own.
+func (d *Daemon) installed() control.InstalledApps {
+	out := control.InstalledApps{Apps: []control.InstalledApp{}}
+	for _, e := range d.menu.list() {
+		argv, err := e.Command()
+		if e.Hidden || err != nil {
+			continue
+		}
+		// What shows hither itself cannot be in a capsule.
+		if program := filepath.Base(argv[0]); program == "hither" || program == "hither-gui" {
+			continue
+		}
+		out.Apps = append(out.Apps, control.InstalledApp{ID: e.ID, Name: e.Name, Comment: e.Comment, Keywords: e.Keywords,
+			Categories: e.Categories, Terminal: e.Terminal, Sandboxed: launch.Sandboxed(argv)})
+	}
+	return out
+}
+
+// start starts an app in a capsule, as `hither run -d` does, on a desktop: the one of
+// the request, or the one where hither was last used.
+func (d *Daemon) start(ctx context.Context, r control.StartRequest, env []string) (any, error) {
+	argv, name, dir := r.Command, r.Name, r.Dir
+	inTerminal := false
+	switch {
+	case r.Installed != "" && len(r.Command) > 0:
+		return nil, usage("", "an installed app and a command are asked for: give one of them")
+	case r.Installed != "":
+		e := d.menu.find(r.Installed)
+		if e == nil {
+			return nil, noInstalled(r.Installed)
+		}
+		var err error
+		if argv, err = e.Command(); err != nil {
+			return nil, err
+		}
+		dir, inTerminal = cmp.Or(dir, e.Path), e.Terminal
+	case len(r.Command) == 0 || r.Command[0] == "":
+		return nil, usage("", "nothing is named to start")
+	}
+	var more []string
+	switch known := launch.Sandboxed(argv); {
+	case r.Unsandboxed && !known:
+		return nil, usage("", "hither does not know how to start %s without sandboxes of its own", filepath.Base(argv[0]))
+	case r.Unsandboxed:
+		argv, more = launch.Unsandbox(argv)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, fmt.Errorf("finding your home folder: %w", err)
+	}
+	if dir = cmp.Or(dir, home); !filepath.IsAbs(dir) {
+		return nil, usage("", "the folder %s: wanted is a path that begins with /", dir)
+	}
+	if env == nil {
+		d.mu.Lock()
+		env = d.desktop
+		d.mu.Unlock()
+	}
+	d.starting.Lock() // so that two get two names
+	defer d.starting.Unlock()
+	if name, err = launch.Name(name, argv); err != nil {
+		return nil, err
+	}
+	c, err := capsule.Start(ctx, capsule.Spec{Name: name, Argv: argv, Dir: dir, Env: append(onDesktop(env), more...), Umask: 0o022,
+		Detached: true, Origin: launch.Origin()}, [3]*os.File{})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	log.Printf("started %s: %s", name, strings.Join(argv, " "))
+	if env != nil {
+		desk, stop := context.WithTimeout(ctx, desktopPatience)
+		defer stop()
+		if err := c.Desktop(desk, env); err != nil {
+			log.Printf("%v", err)
+		}
+	}
+	if inTerminal {
+		openTerminal(name, env)
+	}
+	st, err := c.State()
+	if err != nil {
+		return nil, fmt.Errorf("%s has ended at once: %w", name, err)
+	}
+	return describe(c, st), nil
+}
+
+// onDesktop is this process's environment with another desktop in it.
+func onDesktop(env []string) []string {
+	if env == nil {
+		return os.Environ()
+	}
+	mine := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(display.DesktopEnv, name)
+	})
+	return append(mine, env...)
+}
+
+// openTerminal shows the terminal of an app in a window of the desktop, if there is
+// one to show it in. Without, `hither attach` does it later.
+func openTerminal(name string, env []string) {
+	emulator, err := exec.LookPath("x-terminal-emulator")
+	self, err2 := os.Executable()
+	if err != nil || err2 != nil || env == nil {
+		return
+	}
+	cmd := exec.Command(emulator, "-e", self, "attach", name)
+	cmd.Env, cmd.Dir = onDesktop(env), "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		log.Printf("opening a terminal for %s: %v", name, err)
+		return
+	}
+	go cmd.Wait() //nolint:errcheck // only reaped
+}
+
+// entryOf is the desktop file that a running program is; nil if there is none.
+func (d *Daemon) entryOf(instance, class string, argv []string) *desktop.Entry {
+	return desktop.Match(d.menu.list(), instance, class, argv)
+}
