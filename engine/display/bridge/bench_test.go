@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
@@ -38,7 +39,7 @@ func painterApp(ctx context.Context, c *xwire.Conn, w xwire.Window, size rect) {
 func BenchmarkKeyToPixel(b *testing.B) {
 	for _, kind := range []string{"native", "bridge", "sockets"} {
 		b.Run(kind, func(b *testing.B) {
-			f := newBench(b, startXvfb(b), true)
+			f := newBench(b, xservers.Xvfb(b, size), true)
 			if kind == "native" {
 				f.app = dial(b, f.desk)
 			} else {
@@ -82,7 +83,7 @@ func BenchmarkKeyToPixel(b *testing.B) {
 func BenchmarkFullUpdates(b *testing.B) {
 	for _, kind := range []string{"memory", "sockets"} {
 		b.Run(kind, func(b *testing.B) {
-			f := newBench(b, startXvfb(b), false)
+			f := newBench(b, xservers.Xvfb(b, size), false)
 			f.o.NoSharedMemory = kind == "sockets"
 			f.start()
 			w := f.appWindow("video", rect{0, 0, 1280, 800}, 0, nil)
@@ -119,8 +120,8 @@ func ownCPU() time.Duration {
 func cpuOf(b testing.TB, f *bench) time.Duration {
 	b.Helper()
 	sum := 0
-	for _, s := range []*xserver{f.capsule, f.desk} {
-		stat := must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid)))(b)
+	for _, s := range []*xservers.Server{f.capsule, f.desk} {
+		stat := must(os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.Process.Pid)))(b)
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+2:]))
 		for _, i := range []int{11, 12} {
 			sum += must(strconv.Atoi(fields[i]))(b)
@@ -132,7 +133,7 @@ func cpuOf(b testing.TB, f *bench) time.Duration {
 // BenchmarkPart is how long letting go takes, and coming back until the picture
 // is right again, with a window of 1280x800.
 func BenchmarkPart(b *testing.B) {
-	f := newBench(b, startXvfb(b), true)
+	f := newBench(b, xservers.Xvfb(b, size), true)
 	f.start()
 	w := f.appWindow("leaving", rect{0, 0, 1200, 700}, 0x808080, nil)
 	_, at := f.ready("leaving", w)

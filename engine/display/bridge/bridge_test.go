@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hither/engine/display"
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
@@ -18,13 +19,13 @@ func TestWindow(t *testing.T) {
 		testWindow(t, b)
 	})
 	t.Run("sockets", func(t *testing.T) {
-		b := newBench(t, startXvnc(t), true)
+		b := newBench(t, xservers.Xvnc(t, size), true)
 		b.o.NoSharedMemory = true
 		b.start()
 		testWindow(t, b)
 	})
 	t.Run("16 bits", func(t *testing.T) {
-		b := newBench(t, startX(t, "", "Xvfb", "-screen", "0", "1280x800x16", "-noreset"), true)
+		b := newBench(t, xservers.Xvfb(t, "1280x800x16"), true)
 		b.start()
 		w := b.appWindow("deep", rect{0, 0, 300, 200}, 0xff0000, nil)
 		_, at := b.ready("deep", w)
@@ -331,10 +332,10 @@ func TestDim(t *testing.T) {
 
 // TestKilled: a bridge that is killed harms nothing, and the next one goes on.
 func TestKilled(t *testing.T) {
-	b := newBench(t, startXvfb(t), true)
+	b := newBench(t, xservers.Xvfb(t, size), true)
 	run := func() *os.Process {
 		cmd := exec.Command("/proc/self/exe", "bridge")
-		cmd.Env = append(os.Environ(), "DISPLAY="+b.desk.display)
+		cmd.Env = append(os.Environ(), "DISPLAY="+b.desk.Display)
 		cmd.Stderr = os.Stderr
 		br, err := display.StartBridge(cmd, b.o.Begin)
 		if err != nil {

@@ -1,21 +1,18 @@
 package bridge
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"hither/engine/display"
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
@@ -32,85 +29,22 @@ func TestMain(m *testing.M) {
 
 const patience = 5 * time.Second
 
-// xserver is an X server of a test's.
-type xserver struct {
-	display string
-	cmd     *exec.Cmd
-	ended   chan struct{}
-}
+const size = "1280x800" // of desktops
 
-func (s *xserver) socket() string { return "/tmp/.X11-unix/X" + s.display[1:] }
-
-// startX runs a server on a display of its own, or on the given one.
-func startX(t testing.TB, display, program string, args ...string) *xserver {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("%s is not installed", program)
-	}
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer read.Close()
-	if display != "" {
-		args = append([]string{display}, args...)
-	}
-	cmd := exec.Command(path, append(args, "-displayfd", "3", "-nolisten", "tcp", "-ac")...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.ExtraFiles = []*os.File{write}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	err = cmd.Start()
-	write.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &xserver{cmd: cmd, ended: make(chan struct{})}
-	go func() { _ = cmd.Wait(); close(s.ended) }()
-	t.Cleanup(s.end)
-	line, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
-		<-s.ended
-		t.Fatalf("%s did not start: %s", program, said.String())
-	}
-	s.display = ":" + strings.TrimSpace(line)
-	return s
-}
-
-func (s *xserver) end() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.ended:
-	case <-time.After(10 * time.Second):
-		_ = s.cmd.Process.Kill()
-		<-s.ended
-	}
-}
-
-func startCapsule(t testing.TB) *xserver {
-	return startX(t, "", "Xvfb", "-screen", "0", display.Screen, "-noreset", "-r", "-s", "0")
-}
-
-func startXvfb(t testing.TB) *xserver {
-	return startX(t, "", "Xvfb", "-screen", "0", "1280x800x24", "-noreset")
-}
-
-func startXvnc(t testing.TB) *xserver {
-	return startX(t, "", "Xtigervnc", "-geometry", "1280x800", "-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1",
-		"-rfbunixpath", filepath.Join(t.TempDir(), "rfb"))
+func startCapsule(t testing.TB) *xservers.Server {
+	return xservers.Xvfb(t, display.Screen, "-r", "-s", "0")
 }
 
 // onBoth runs a test on desktops of both kinds, with a window manager.
 func onBoth(t *testing.T, f func(t *testing.T, b *bench)) {
-	t.Run("Xvfb", func(t *testing.T) { f(t, newBench(t, startXvfb(t), true)) })
-	t.Run("Xvnc", func(t *testing.T) { f(t, newBench(t, startXvnc(t), true)) })
+	t.Run("Xvfb", func(t *testing.T) { f(t, newBench(t, xservers.Xvfb(t, size), true)) })
+	t.Run("Xvnc", func(t *testing.T) { f(t, newBench(t, xservers.Xvnc(t, size), true)) })
 }
 
 // bench is a capsule's server, a desktop, and a connection to each.
 type bench struct {
 	t             testing.TB
-	capsule, desk *xserver
+	capsule, desk *xservers.Server
 	app, user     *xwire.Conn // an app inside; a person at the desktop
 	o             Options
 
@@ -122,12 +56,12 @@ type bench struct {
 	cancel context.CancelFunc
 }
 
-func newBench(t testing.TB, desk *xserver, manager bool) *bench {
+func newBench(t testing.TB, desk *xservers.Server, manager bool) *bench {
 	t.Helper()
 	b := &bench{t: t, capsule: startCapsule(t), desk: desk}
 	b.app = dial(t, b.capsule, xwire.XTest, xwire.Shape, xwire.Res, xwire.XFixes)
 	b.user = dial(t, desk, xwire.XTest, xwire.Shape, xwire.Res, xwire.XFixes)
-	b.o = Options{Begin: display.Begin{Socket: b.capsule.socket(), ID: "test", Name: "test"}, Display: desk.display}
+	b.o = Options{Begin: display.Begin{Socket: b.capsule.Socket(), ID: "test", Name: "test"}, Display: desk.Display}
 	if manager {
 		b.manage()
 	}
@@ -143,7 +77,7 @@ func (b *bench) manage() {
 	}
 	home := b.t.TempDir() // openbox writes there
 	cmd := exec.Command(path, "--sm-disable")
-	cmd.Env = []string{"DISPLAY=" + b.desk.display, "HOME=" + home, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"DISPLAY=" + b.desk.Display, "HOME=" + home, "PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -208,11 +142,11 @@ func (b *bench) part() {
 
 func (b *bench) back() { b.orders <- display.Order{Op: display.OpBack} }
 
-func dial(t testing.TB, s *xserver, exts ...*xwire.Extension) *xwire.Conn {
+func dial(t testing.TB, s *xservers.Server, exts ...*xwire.Extension) *xwire.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, err := xwire.DialPath(ctx, s.socket())
+	c, err := xwire.DialPath(ctx, s.Socket())
 	if err != nil {
 		t.Fatal(err)
 	}

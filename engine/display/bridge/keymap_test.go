@@ -7,25 +7,26 @@ import (
 	"strings"
 	"testing"
 
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
 // setLayout gives a server a keymap as desktops do.
-func setLayout(t testing.TB, s *xserver, args ...string) {
+func setLayout(t testing.TB, s *xservers.Server, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("setxkbmap")
 	if err != nil {
 		t.Skip("setxkbmap is not installed")
 	}
-	if out, err := exec.Command(path, append([]string{"-display", s.display}, args...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(path, append([]string{"-display", s.Display}, args...)...).CombinedOutput(); err != nil {
 		t.Fatalf("setxkbmap %v: %v: %s", args, err, out)
 	}
 }
 
 // keymapOf is what xkbcomp prints of a keymap, without the geometry.
-func keymapOf(t testing.TB, s *xserver) string {
+func keymapOf(t testing.TB, s *xservers.Server) string {
 	t.Helper()
-	out, err := exec.Command("xkbcomp", s.display, "-").Output()
+	out, err := exec.Command("xkbcomp", s.Display, "-").Output()
 	if err != nil {
 		t.Skipf("xkbcomp: %v", err)
 	}
@@ -35,7 +36,7 @@ func keymapOf(t testing.TB, s *xserver) string {
 
 // sameKeymap fails unless each key has the same symbols in both servers, in each
 // group and on each level, and all else is the same too.
-func sameKeymap(t testing.TB, got, want *xserver) {
+func sameKeymap(t testing.TB, got, want *xservers.Server) {
 	t.Helper()
 	a, b := strings.Split(keymapOf(t, got), "\n"), strings.Split(keymapOf(t, want), "\n")
 	for i := range max(len(a), len(b)) {
@@ -44,7 +45,7 @@ func sameKeymap(t testing.TB, got, want *xserver) {
 			return
 		}
 	}
-	core := func(s *xserver) []xwire.Keysym {
+	core := func(s *xservers.Server) []xwire.Keysym {
 		c := dial(t, s)
 		defer c.Close()
 		setup := c.Setup()
@@ -57,7 +58,7 @@ func sameKeymap(t testing.TB, got, want *xserver) {
 }
 
 // keymapBench is a keymap without windows, whose events are given to it by drive.
-func keymapBench(t testing.TB, app, desk *xserver) (*Bridge, *keymap) {
+func keymapBench(t testing.TB, app, desk *xservers.Server) (*Bridge, *keymap) {
 	t.Helper()
 	b := &Bridge{App: dial(t, app, xwire.Xkb, xwire.XTest), Desk: dial(t, desk, xwire.Xkb, xwire.XTest), log: slog.New(slog.DiscardHandler)}
 	f, err := newKeymap(b)
@@ -89,9 +90,9 @@ func drive(t testing.TB, k *keymap) (events int) {
 }
 
 func TestKeymap(t *testing.T) {
-	for name, start := range map[string]func(testing.TB) *xserver{"Xvfb": startXvfb, "Xvnc": startXvnc} {
+	for name, start := range map[string]func(testing.TB, string, ...string) *xservers.Server{"Xvfb": xservers.Xvfb, "Xvnc": xservers.Xvnc} {
 		t.Run(name, func(t *testing.T) {
-			app, desk := startXvfb(t), start(t)
+			app, desk := xservers.Xvfb(t, size), start(t, size)
 			setLayout(t, desk, "-layout", "de,us", "-option", "grp:alt_shift_toggle")
 			b, k := keymapBench(t, app, desk)
 			sameKeymap(t, app, desk)
@@ -137,7 +138,7 @@ func locks(t testing.TB, c *xwire.Conn) (xwire.XkbGroup, xwire.ModMask) {
 }
 
 func TestLocks(t *testing.T) {
-	app, desk := startXvfb(t), startXvnc(t)
+	app, desk := xservers.Xvfb(t, size), xservers.Xvnc(t, size)
 	setLayout(t, desk, "-layout", "de,us")
 	lock := func(c *xwire.Conn, mods xwire.ModMask, group xwire.XkbGroup) {
 		t.Helper()
@@ -178,7 +179,7 @@ func TestLocks(t *testing.T) {
 // TestTyped: keys that lock, shift levels and groups, played on the desktop, mean
 // the same inside, again and again.
 func TestTyped(t *testing.T) {
-	b := newBench(t, startXvnc(t), true)
+	b := newBench(t, xservers.Xvnc(t, size), true)
 	setLayout(t, b.desk, "-layout", "de,us", "-option", "grp:caps_toggle,lv3:ralt_switch")
 	b.start()
 	w := b.appWindow("typed", rect{0, 0, 200, 100}, 0x808080, nil)
@@ -228,7 +229,7 @@ func TestTyped(t *testing.T) {
 
 // BenchmarkKeymap is what carrying the desktop's keymap costs an attach.
 func BenchmarkKeymap(b *testing.B) {
-	_, k := keymapBench(b, startXvfb(b), startXvnc(b))
+	_, k := keymapBench(b, xservers.Xvfb(b, size), xservers.Xvnc(b, size))
 	for b.Loop() {
 		if err := k.carry(); err != nil {
 			b.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
@@ -150,23 +151,23 @@ func TestDialog(t *testing.T) {
 // TestDesktopGone: the desktop's server ends and comes again; the app does not
 // notice, and its windows come back.
 func TestDesktopGone(t *testing.T) {
-	desk := startXvfb(t)
+	desk := xservers.Xvfb(t, size)
 	b := newBench(t, desk, true)
 	b.start()
 	w := b.appWindow("patient", rect{0, 0, 300, 200}, 0x336699, nil)
 	b.ready("patient", w)
-	desk.end()
+	desk.End()
 	// Meanwhile a move is still possible.
 	b.part()
 	b.back()
 	b.fill(w, 0x00ff00, rect{0, 0, 300, 200})
-	b.desk = startX(t, desk.display, "Xvfb", "-screen", "0", "1280x800x24", "-noreset")
+	b.desk = xservers.Xvfb(t, size, desk.Display)
 	b.user = dial(t, b.desk, xwire.XTest)
 	native := b.nativeWindow("patient")
 	at := place(t, b.user, native)
 	b.awaitPixel(at.x+10, at.y+10, 0x00ff00)
 	// The end of the app's server is the bridge's.
-	b.capsule.end()
+	b.capsule.End()
 	select {
 	case <-b.ended:
 	case <-time.After(patience):
@@ -176,16 +177,16 @@ func TestDesktopGone(t *testing.T) {
 
 // TestArrived: on a smaller desktop a window is seen as a whole.
 func TestArrived(t *testing.T) {
-	b := newBench(t, startXvfb(t), true)
+	b := newBench(t, xservers.Xvfb(t, size), true)
 	b.start()
 	w := b.appWindow("traveller", rect{0, 0, 1000, 700}, 0x336699, nil)
 	b.ready("traveller", w)
 	b.part()
 	b.stop()
 	// The next desktop is smaller, and the window was at its far end.
-	b.desk = startX(t, "", "Xvfb", "-screen", "0", "800x600x24", "-noreset")
+	b.desk = xservers.Xvfb(t, "800x600")
 	b.user = dial(t, b.desk, xwire.XTest)
-	b.o.Display = b.desk.display
+	b.o.Display = b.desk.Display
 	b.manage()
 	b.start()
 	_, at := b.ready("traveller", w)
@@ -219,7 +220,7 @@ func TestCursor(t *testing.T) {
 
 // TestRest: nothing wakes a bridge whose app does nothing.
 func TestRest(t *testing.T) {
-	b := newBench(t, startXvfb(t), true)
+	b := newBench(t, xservers.Xvfb(t, size), true)
 	b.start()
 	w := b.appWindow("idle", rect{0, 0, 300, 200}, 0x336699, nil)
 	_, at := b.ready("idle", w)
@@ -237,7 +238,7 @@ func TestRest(t *testing.T) {
 
 // TestHiddenGrab: a grab that no event tells of, as Swing's, is found as well.
 func TestHiddenGrab(t *testing.T) {
-	b := newBench(t, startXvfb(t), true)
+	b := newBench(t, xservers.Xvfb(t, size), true)
 	b.start()
 	c := b.app
 	w := b.appWindow("deep", rect{0, 0, 300, 200}, 0x336699, nil)

@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"hither/engine/display"
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
 // clipboard has xclip copy to a server's clipboard, or paste from it.
-func clipboard(t testing.TB, s *xserver, text string) string {
+func clipboard(t testing.TB, s *xservers.Server, text string) string {
 	t.Helper()
 	path, err := exec.LookPath("xclip")
 	if err != nil {
@@ -22,7 +23,7 @@ func clipboard(t testing.TB, s *xserver, text string) string {
 		args[2] = "-in"
 	}
 	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), "DISPLAY="+s.display)
+	cmd.Env = append(os.Environ(), "DISPLAY="+s.Display)
 	if text != "" {
 		// It serves on in the background, until another takes the clipboard.
 		cmd.Stdin = strings.NewReader(text)
@@ -37,14 +38,14 @@ func clipboard(t testing.TB, s *xserver, text string) string {
 
 // TestClipboard: through a life of the bridge, and its death.
 func TestClipboard(t *testing.T) {
-	b := newBench(t, startXvnc(t), false)
+	b := newBench(t, xservers.Xvnc(t, size), false)
 	set := func(c *xwire.Conn, text string) {
 		if err := c.ChangePropertyChecked(xwire.PropModeReplace, c.Root(), xwire.AtomResourceManager, xwire.AtomString, 8, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	set(b.user, "Xft.dpi: 120\n")
-	pasted := func(where string, s *xserver, text string) {
+	pasted := func(where string, s *xservers.Server, text string) {
 		t.Helper()
 		eventually(t, text+" "+where, func() bool { return clipboard(t, s, "") == text })
 	}

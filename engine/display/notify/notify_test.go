@@ -79,12 +79,11 @@ func (b *bus) env() []string {
 func (b *bus) run(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, need(b.t, args[0]), args[1:]...)
-	for _, kv := range b.env() {
-		if path, ok := strings.CutPrefix(kv, "PATH="); ok && args[0] == "xdg-open" {
-			cmd.Path = filepath.Join(strings.Split(path, ":")[0], "xdg-open")
-		}
+	program := filepath.Join(b.runtime, display.Links, "xdg-open")
+	if args[0] != "xdg-open" {
+		program = need(b.t, args[0])
 	}
+	cmd := exec.CommandContext(ctx, program, args[1:]...)
 	cmd.Env = b.env()
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err

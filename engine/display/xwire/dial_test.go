@@ -5,15 +5,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"hither/engine/display/xservers"
 )
 
 func TestDial(t *testing.T) {
 	s := startXvfb(t)
-	for _, name := range []string{s.display, s.display + ".0", "unix" + s.display} {
+	for _, name := range []string{s.Display, s.Display + ".0", "unix" + s.Display} {
 		c, err := Dial(testContext(t), name, s.auth)
 		ok(t, err)
 		if c.Setup().Vendor == "" || c.Screen().WidthInPixels != 1280 {
@@ -21,14 +22,14 @@ func TestDial(t *testing.T) {
 		}
 		c.Close()
 	}
-	for _, name := range []string{"", "x", "host:0", ":", ":x", ":0.x", ":-1", s.display + ".7", ":59999"} {
+	for _, name := range []string{"", "x", "host:0", ":", ":x", ":0.x", ":-1", s.Display + ".7", ":59999"} {
 		t.Setenv("DISPLAY", "")
 		if c, err := Dial(testContext(t), name, s.auth); err == nil {
 			c.Close()
 			t.Errorf("the display %q is open", name)
 		}
 	}
-	t.Setenv("DISPLAY", s.display)
+	t.Setenv("DISPLAY", s.Display)
 	t.Setenv("XAUTHORITY", s.auth)
 	c, err := Dial(testContext(t), "", "")
 	ok(t, err)
@@ -36,7 +37,7 @@ func TestDial(t *testing.T) {
 
 	wrong := filepath.Join(t.TempDir(), "authority")
 	ok(t, os.WriteFile(wrong, authorityFile(authEntry{family: familyWild, name: cookieName, data: make([]byte, 16)}), 0o600))
-	if c, err := Dial(testContext(t), s.display, wrong); err == nil {
+	if c, err := Dial(testContext(t), s.Display, wrong); err == nil {
 		c.Close()
 		t.Error("a wrong cookie opens the display")
 	} else if !strings.Contains(err.Error(), "the server refuses") {
@@ -46,8 +47,8 @@ func TestDial(t *testing.T) {
 
 // A server without a cookie, reached by its socket's path.
 func TestDialPath(t *testing.T) {
-	s := startServer(t, "Xvfb", "-screen", "0", "640x480x24", "-ac", "-noreset")
-	c, err := DialPath(testContext(t), "/proc/self/root/tmp/.X11-unix/X"+strconv.Itoa(s.number()))
+	s := xservers.Xvfb(t, "640x480")
+	c, err := DialPath(testContext(t), "/proc/self/root/tmp/.X11-unix/X"+s.Number())
 	ok(t, err)
 	defer c.Close()
 	window(t, c, 20, 20, 0)

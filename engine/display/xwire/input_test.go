@@ -88,7 +88,7 @@ func TestKeyboard(t *testing.T) {
 	}
 	from, to := startXvnc(t), startXvfb(t)
 	a, b := from.dial(Xkb, XTest), to.dial(Xkb, XTest)
-	cmd := exec.Command(program, "-display", from.display, "-layout", "de,ru", "-option", "grp:alt_shift_toggle,caps:swapescape")
+	cmd := exec.Command(program, "-display", from.Display, "-layout", "de,ru", "-option", "grp:alt_shift_toggle,caps:swapescape")
 	cmd.Env = append(cmd.Environ(), "XAUTHORITY="+from.auth)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("setxkbmap: %v: %s", err, out)
@@ -168,7 +168,7 @@ func compareKeyboards(t *testing.T, got, want *Keyboard) {
 // says of the display.
 func dump(t *testing.T, s *server) string {
 	t.Helper()
-	cmd := exec.Command("xkbcomp", s.display, "-")
+	cmd := exec.Command("xkbcomp", s.Display, "-")
 	cmd.Env = append(cmd.Environ(), "XAUTHORITY="+s.auth)
 	out, err := cmd.Output()
 	if err != nil {

@@ -1,90 +1,37 @@
 package xwire
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"hither/engine/display/xservers"
 )
 
-// server is an X server started for a test.
+// server is an X server started for a test, with a cookie of its own.
 type server struct {
-	t       testing.TB
-	display string
-	auth    string
-	cookie  []byte
-	process *os.Process
-	ended   chan struct{}
+	*xservers.Server
+	t      testing.TB
+	auth   string
+	cookie []byte
 }
 
-// startXvfb and startXvnc start a server on a free display, with a cookie of
-// its own, and end it after the test.
-func startXvfb(t testing.TB) *server {
-	return startServer(t, "Xvfb", "-screen", "0", "1280x800x24", "-noreset")
-}
+func startXvfb(t testing.TB) *server { return startServer(t, xservers.Xvfb, "1280x800") }
+func startXvnc(t testing.TB) *server { return startServer(t, xservers.Xvnc, "1024x768") }
 
-func startXvnc(t testing.TB) *server {
-	return startServer(t, "Xtigervnc", "-geometry", "1024x768", "-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1",
-		"-rfbunixpath", filepath.Join(t.TempDir(), "rfb"))
-}
-
-func startServer(t testing.TB, program string, args ...string) *server {
+func startServer(t testing.TB, start func(t testing.TB, size string, args ...string) *xservers.Server, size string) *server {
 	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("%s is not installed", program)
-	}
-	s := &server{t: t, auth: filepath.Join(t.TempDir(), "authority"), cookie: make([]byte, 16), ended: make(chan struct{})}
+	s := &server{t: t, auth: filepath.Join(t.TempDir(), "authority"), cookie: make([]byte, 16)}
 	_, _ = rand.Read(s.cookie)
 	if err := os.WriteFile(s.auth, authorityFile(authEntry{family: familyWild, name: cookieName, data: s.cookie}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer read.Close()
-	cmd := exec.Command(path, append([]string{"-displayfd", "3", "-auth", s.auth, "-nolisten", "tcp"}, args...)...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.ExtraFiles = []*os.File{write}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	err = cmd.Start()
-	write.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.process = cmd.Process
-	go func() {
-		_ = cmd.Wait()
-		close(s.ended)
-	}()
-	t.Cleanup(func() {
-		_ = s.process.Signal(syscall.SIGCONT)
-		_ = s.process.Signal(syscall.SIGTERM)
-		select {
-		case <-s.ended:
-		case <-time.After(10 * time.Second):
-			_ = s.process.Kill()
-			<-s.ended
-		}
-	})
-	line, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
-		<-s.ended
-		t.Fatalf("%s did not start: %s", program, said.String())
-	}
-	s.display = ":" + strings.TrimSpace(line)
+	s.Server = start(t, size, "-auth", s.auth)
 	return s
 }
 
@@ -100,18 +47,10 @@ func authorityFile(entries ...authEntry) []byte {
 	return b
 }
 
-func (s *server) number() int {
-	n, err := strconv.Atoi(s.display[1:])
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return n
-}
-
 // dial connects, with extensions in use.
 func (s *server) dial(exts ...*Extension) *Conn {
 	s.t.Helper()
-	c, err := Dial(testContext(s.t), s.display, s.auth)
+	c, err := Dial(testContext(s.t), s.Display, s.auth)
 	if err != nil {
 		s.t.Fatal(err)
 	}

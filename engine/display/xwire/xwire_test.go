@@ -325,21 +325,21 @@ func TestStoppedServer(t *testing.T) {
 	c := s.dial()
 	w := window(t, c, 10, 10, 0)
 	c.SetTimeout(50 * time.Millisecond)
-	ok(t, s.process.Signal(syscall.SIGSTOP))
+	ok(t, s.Process.Signal(syscall.SIGSTOP))
 	if _, err := c.GetGeometry(Drawable(w)); !errors.Is(err, ErrTimeout) {
 		t.Errorf("GetGeometry of a stopped server: %v", err)
 	}
 	if err := c.MapWindowChecked(w); !errors.Is(err, ErrTimeout) {
 		t.Errorf("MapWindow of a stopped server: %v", err)
 	}
-	ok(t, s.process.Signal(syscall.SIGCONT))
+	ok(t, s.Process.Signal(syscall.SIGCONT))
 	c.SetTimeout(DefaultTimeout)
 	if g := must(c.GetGeometry(Drawable(w)))(t); g.Width != 10 {
 		t.Errorf("geometry %+v", g)
 	}
 
 	// One that does not read ends the connection.
-	ok(t, s.process.Signal(syscall.SIGSTOP))
+	ok(t, s.Process.Signal(syscall.SIGSTOP))
 	c.SetTimeout(50 * time.Millisecond)
 	gc := NewID[GContext](c)
 	c.CreateGC(gc, Drawable(w), GCValues{})
@@ -350,9 +350,9 @@ func TestStoppedServer(t *testing.T) {
 	<-c.Done()
 
 	// Close ends a write and a wait from outside.
-	ok(t, s.process.Signal(syscall.SIGCONT))
+	ok(t, s.Process.Signal(syscall.SIGCONT))
 	c = s.dial()
-	ok(t, s.process.Signal(syscall.SIGSTOP))
+	ok(t, s.Process.Signal(syscall.SIGSTOP))
 	waited := make(chan error)
 	cookie := c.GetInputFocusAsync()
 	go func() {
@@ -380,7 +380,7 @@ func TestStoppedServer(t *testing.T) {
 func TestServerEnds(t *testing.T) {
 	s := startXvfb(t)
 	c := s.dial()
-	ok(t, s.process.Signal(syscall.SIGTERM))
+	ok(t, s.Process.Signal(syscall.SIGTERM))
 	if ev, err := c.NextEvent(testContext(t)); err == nil {
 		t.Errorf("event %v of a server that has ended", ev)
 	}

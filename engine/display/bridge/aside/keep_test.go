@@ -179,7 +179,7 @@ func TestStash(t *testing.T) {
 		a := open(t, app, desk)
 		for _, s := range []*server{app, desk} {
 			if got, _ := newRequestor(t, s.dial(t)).convert("CLIPBOARD", "UTF8_STRING"); string(got) != "of the desktop" {
-				t.Errorf("on %s: %q", s.display, got)
+				t.Errorf("on %s: %q", s.Display, got)
 			}
 		}
 		ok(t, a.Part())

@@ -1,72 +1,28 @@
 package aside
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
 // server is an X server started for a test.
 type server struct {
-	t       testing.TB
-	display string
+	*xservers.Server
+	t testing.TB
 }
 
-func startXvfb(t testing.TB) *server {
-	return startServer(t, "Xvfb", "-screen", "0", "640x480x24", "-noreset")
-}
-
-func startXvnc(t testing.TB) *server {
-	return startServer(t, "Xtigervnc", "-geometry", "640x480", "-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1",
-		"-rfbunixpath", filepath.Join(t.TempDir(), "rfb"))
-}
-
-func startServer(t testing.TB, program string, args ...string) *server {
-	t.Helper()
-	path := need(t, program)
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer read.Close()
-	cmd := exec.Command(path, append([]string{"-displayfd", "3", "-ac", "-nolisten", "tcp"}, args...)...)
-	cmd.ExtraFiles = []*os.File{write}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	err = cmd.Start()
-	write.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	})
-	line, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
-		t.Fatalf("%s did not start", program)
-	}
-	return &server{t, ":" + strings.TrimSpace(line)}
-}
-
-func need(t testing.TB, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("%s is not installed", program)
-	}
-	return path
-}
+func startXvfb(t testing.TB) *server { return &server{xservers.Xvfb(t, "640x480"), t} }
+func startXvnc(t testing.TB) *server { return &server{xservers.Xvnc(t, "640x480"), t} }
 
 func testContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -76,7 +32,7 @@ func testContext(t testing.TB) context.Context {
 
 func (s *server) dial(t testing.TB) *xwire.Conn {
 	t.Helper()
-	c, err := xwire.Dial(testContext(t), s.display, "")
+	c, err := xwire.Dial(testContext(t), s.Display, "")
 	if err == nil {
 		err = c.Use(xwire.XFixes)
 	}
@@ -91,8 +47,8 @@ func (s *server) dial(t testing.TB) *xwire.Conn {
 func open(t testing.TB, app, desk *server) *Aside {
 	t.Helper()
 	a, err := Open(testContext(t), Options{
-		Socket: "/tmp/.X11-unix/X" + app.display[1:],
-		Desk:   func(ctx context.Context) (*xwire.Conn, error) { return xwire.Dial(ctx, desk.display, "") },
+		Socket: app.Socket(),
+		Desk:   func(ctx context.Context) (*xwire.Conn, error) { return xwire.Dial(ctx, desk.Display, "") },
 		Log:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
@@ -115,7 +71,7 @@ func windows(t testing.TB, a *Aside) (app, desk xwire.Window) {
 func awaitOwner(t testing.TB, s *server, name string, wanted func(xwire.Window) bool) {
 	t.Helper()
 	ctx := testContext(t)
-	c, err := xwire.Dial(ctx, s.display, "")
+	c, err := xwire.Dial(ctx, s.Display, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +110,8 @@ func copyTo(t testing.TB, s *server, selection, target string, data []byte) *exe
 	if target != "" {
 		args = append(args, "-target", target)
 	}
-	cmd := exec.Command(need(t, "xclip"), args...)
-	cmd.Env = append(os.Environ(), "DISPLAY="+s.display)
+	cmd := exec.Command(xservers.Need(t, "xclip"), args...)
+	cmd.Env = append(os.Environ(), "DISPLAY="+s.Display)
 	cmd.Stdin = bytes.NewReader(data)
 	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -179,8 +135,8 @@ func pasteFrom(t testing.TB, s *server, selection, target string) []byte {
 		args = append(args, "-target", target)
 	}
 	ctx := testContext(t)
-	cmd := exec.CommandContext(ctx, need(t, "xclip"), args...)
-	cmd.Env = append(os.Environ(), "DISPLAY="+s.display)
+	cmd := exec.CommandContext(ctx, xservers.Need(t, "xclip"), args...)
+	cmd.Env = append(os.Environ(), "DISPLAY="+s.Display)
 	out, err := cmd.Output()
 	if err != nil {
 		return nil

@@ -7,9 +7,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"hither/engine/display/xservers"
 	"hither/engine/display/xwire"
 )
 
@@ -85,10 +89,26 @@ func TestNoManager(t *testing.T) {
 	})
 }
 
+// awaitHandler waits until a process takes a signal.
+func awaitHandler(t testing.TB, pid int, sig syscall.Signal) {
+	t.Helper()
+	for ctx := testContext(t); ; time.Sleep(time.Millisecond) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		ok(t, err)
+		_, caught, _ := strings.Cut(string(status), "SigCgt:\t")
+		mask, err := strconv.ParseUint(strings.Fields(caught)[0], 16, 64)
+		ok(t, err)
+		if mask&(1<<(sig-1)) != 0 {
+			return
+		}
+		ok(t, ctx.Err())
+	}
+}
+
 // TestManager: the settings of a real manager come, change, outlive us, and go on
 // with those of the next desktop, in a window that stays the same.
 func TestManager(t *testing.T) {
-	program := need(t, "xsettingsd")
+	program := xservers.Need(t, "xsettingsd")
 	app, desk, next := startXvfb(t), startXvnc(t), startXvfb(t)
 	config := filepath.Join(t.TempDir(), "xsettingsd.conf")
 	write := func(theme string) {
@@ -102,7 +122,7 @@ func TestManager(t *testing.T) {
 	}
 	write("First")
 	cmd := exec.Command(program, "-c", config)
-	cmd.Env = append(os.Environ(), "DISPLAY="+desk.display)
+	cmd.Env = append(os.Environ(), "DISPLAY="+desk.Display)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	ok(t, cmd.Start())
 	t.Cleanup(func() {
@@ -116,6 +136,7 @@ func TestManager(t *testing.T) {
 		t.Error("a setting that has no meaning inside was carried")
 	}
 	write("Second")
+	awaitHandler(t, cmd.Process.Pid, syscall.SIGHUP) // it would end by it
 	ok(t, cmd.Process.Signal(syscall.SIGHUP))
 	awaitSettings(t, app, func(list map[string]setting, _ string) bool { return list["Net/ThemeName"].text == "Second" })
 	ok(t, cmd.Process.Kill()) // and it is as without
