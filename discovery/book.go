@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	maxStrangers = 256
-	maxHints     = 8 // addresses by hint for one peer
-	strangerLife = 45 * time.Second
+	maxHints = 8 // addresses by hint for one host
+
+	// What mDNS says of a peer has it tried no oftener than this.
+	hintPause = 2 * time.Second
 )
 
 // Peer is what is known about another host.
@@ -28,11 +29,15 @@ type Peer struct {
 	Addresses []string     `json:"addresses,omitempty"`
 	RTT       float64      `json:"rtt_ms,omitempty"`
 	LastSeen  time.Time    `json:"last_seen,omitzero"`
+	Rate      float64      `json:"rate,omitempty"`    // bytes a second, of the last large transfer
 	Problem   string       `json:"problem,omitempty"` // why it is not online
+	Warning   string       `json:"warning,omitempty"` // what to know before trusting it
 
-	OS      string `json:"os,omitempty"`
-	Arch    string `json:"arch,omitempty"`
-	Version string `json:"version,omitempty"`
+	// What it said last about itself.
+	OS        string               `json:"os,omitempty"`
+	Arch      string               `json:"arch,omitempty"`
+	Version   string               `json:"version,omitempty"`
+	Abilities *transport.Abilities `json:"abilities,omitempty"`
 
 	Permissions map[string]bool `json:"permissions,omitempty"`
 	Removed     bool            `json:"removed,omitempty"` // it is in no list any more
@@ -43,6 +48,7 @@ type Options struct {
 	Interval time.Duration // between two pings of a peer; default 3 s
 	Misses   int           // in a row, until a peer is offline; default 3
 	NoMDNS   bool
+	Hidden   bool // do not tell the local network about this host; SetDiscoverable changes it
 
 	// Changed, if set, is told of peers that came, went or changed.
 	Changed func(Peer)
@@ -54,15 +60,21 @@ type Book struct {
 	trust    *transport.Trust
 	opts     Options
 
+	loading sync.Mutex // held from reading the book of trust until that is taken in; before mu
+
 	mu        sync.Mutex
 	peers     map[transport.ID]*known
 	strangers map[transport.ID]*stranger // by the beginning of their IDs
 	dirty     map[transport.ID]bool      // Changed is to be told
+	hidden    bool
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	tell   chan struct{} // something is dirty
-	work   sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+	tell    chan struct{} // something is dirty
+	respeak chan struct{} // the local network is to be told anew
+	look    chan struct{} // ... and asked
+	opened  time.Time
+	work    sync.WaitGroup
 }
 
 // known is a paired host; Book.mu guards it.
@@ -70,13 +82,14 @@ type known struct {
 	trusted transport.Peer
 	hints   []string // addresses, newest first
 	now     Peer     // without what trusted says
+	told    Peer     // what now was when its abilities were last told
 	kick    chan struct{}
+	knocked time.Time // when mDNS last had it tried
 	stop    context.CancelFunc
-}
 
-type stranger struct {
-	peer  Peer
-	heard time.Time
+	instance string                   // its name in mDNS, as heard
+	wrongKey *transport.WrongKeyError // who answered in its place
+	renamed  time.Time                // when its name was last followed
 }
 
 // Open begins to look around.
@@ -91,7 +104,11 @@ func Open(endpoint *transport.Endpoint, trust *transport.Trust, opts Options) (*
 		peers:     make(map[transport.ID]*known),
 		strangers: make(map[transport.ID]*stranger),
 		dirty:     make(map[transport.ID]bool),
+		hidden:    opts.Hidden,
 		tell:      make(chan struct{}, 1),
+		respeak:   make(chan struct{}, 1),
+		look:      make(chan struct{}, 1),
+		opened:    time.Now(),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	if err := b.reload(); err != nil {
@@ -118,10 +135,10 @@ func (b *Book) Peers() []Peer {
 	defer b.mu.Unlock()
 	var all []Peer
 	for _, k := range b.peers {
-		all = append(all, k.show())
+		all = append(all, b.show(k))
 	}
 	for _, s := range b.strangers {
-		all = append(all, s.peer)
+		all = append(all, b.showStranger(s))
 	}
 	slices.SortFunc(all, func(x, y Peer) int {
 		if x.Paired != y.Paired {
@@ -181,6 +198,57 @@ func (b *Book) AddAddress(id transport.ID, address string) error {
 	return nil
 }
 
+// SetDiscoverable tells whether the local network is told about this host. Who
+// is paired finds it all the same, by its addresses.
+func (b *Book) SetDiscoverable(yes bool) {
+	b.mu.Lock()
+	changed := b.hidden == yes
+	b.hidden = !yes
+	b.mu.Unlock()
+	if changed {
+		poke(b.respeak)
+	}
+}
+
+func (b *Book) isHidden() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hidden
+}
+
+// SetName renames this host, to peers and to the local network.
+func (b *Book) SetName(name string) error {
+	if err := b.endpoint.SetName(name); err != nil {
+		return err
+	}
+	poke(b.respeak)
+	return nil
+}
+
+// SetRate keeps how fast a large transfer with a peer was, in bytes a second.
+func (b *Book) SetRate(id transport.ID, rate float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k := b.peers[id]; k != nil {
+		k.now.Rate = rate
+		b.mark(id)
+	}
+}
+
+// Settle waits until a book that was just opened has had the time to hear of
+// everybody near.
+func (b *Book) Settle(ctx context.Context) {
+	const enough = 1200 * time.Millisecond
+	if b.opts.NoMDNS {
+		return
+	}
+	select {
+	case <-time.After(time.Until(b.opened.Add(enough))):
+	case <-ctx.Done():
+	case <-b.ctx.Done():
+	}
+}
+
 // remember puts an address first in the book of trust, and drops the last one
 // if there are too many.
 func (b *Book) remember(id transport.ID, address string) error {
@@ -191,8 +259,8 @@ func (b *Book) remember(id transport.ID, address string) error {
 	})
 }
 
-// hint adds addresses where a peer may be, and has it tried at once if it is
-// not online or at all events if now is set.
+// hint adds addresses where a peer may be, and has it tried if they are new or
+// it is not online: at once if now is set, for what is known for sure.
 func (b *Book) hint(id transport.ID, addresses []string, now bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -200,12 +268,18 @@ func (b *Book) hint(id transport.ID, addresses []string, now bool) {
 	if k == nil {
 		return
 	}
-	before := len(k.hints)
+	all := merge(k.trusted.Addresses, k.hints)
+	fresh := len(merge(all, addresses)) > len(all)
 	k.hints = merge(addresses, k.hints)
-	fresh := len(k.hints) > before
 	k.hints = k.hints[:min(len(k.hints), maxHints)]
-	if now && !k.now.Online || fresh && !k.now.Online {
+	if fresh {
+		b.mark(id)
+	}
+	switch {
+	case now && (fresh || !k.now.Online):
 		k.kickOff()
+	case fresh || !k.now.Online: // it has moved, or has come
+		k.knock()
 	}
 }
 
@@ -219,30 +293,52 @@ func (b *Book) kickAll() {
 }
 
 func (k *known) kickOff() {
-	select {
-	case k.kick <- struct{}{}:
-	default:
+	poke(k.kick)
+}
+
+// knock is kickOff for what anybody may say.
+func (k *known) knock() {
+	if time.Since(k.knocked) > hintPause {
+		k.knocked = time.Now()
+		k.kickOff()
 	}
 }
 
-func (k *known) show() Peer {
+// show is what others are told of a paired host. Book.mu is held.
+func (b *Book) show(k *known) Peer {
 	p := k.now
+	p.Warning = b.warning(k)
 	p.ID, p.Name, p.Paired = k.trusted.ID, k.trusted.Name, true
 	p.Addresses = merge(k.trusted.Addresses, k.hints)
 	p.Permissions = maps.Clone(k.trusted.Permissions)
 	return p
 }
 
-// watchTrust follows the book of trust, which other processes change too, and
-// forgets strangers that were not heard for a while.
+func (b *Book) showStranger(s *stranger) Peer {
+	p := s.show()
+	p.Warning = b.strangeWarning(s)
+	return p
+}
+
+// watchTrust follows the book of trust, which other processes change too,
+// forgets strangers that were not heard for a while, and notices that this
+// host has slept: then all that is known is old.
 func (b *Book) watchTrust() {
+	const asleep = 4 * time.Second
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	last := wall(time.Now())
 	for {
 		select {
 		case <-tick.C:
+			now := wall(time.Now())
+			if now.Sub(last) > asleep {
+				b.kickAll()
+				poke(b.look)
+			}
+			last = now
 			_ = b.reload() // a damaged book: who is known stays known; Dial says what is wrong
-			b.forgetStrangers(time.Now())
+			b.forgetStrangers(now)
 		case <-b.ctx.Done():
 			return
 		}
@@ -251,6 +347,8 @@ func (b *Book) watchTrust() {
 
 // reload starts and stops following peers as the book of trust says.
 func (b *Book) reload() error {
+	b.loading.Lock()
+	defer b.loading.Unlock()
 	list, err := b.trust.List()
 	if err != nil {
 		return err
@@ -266,31 +364,52 @@ func (b *Book) reload() error {
 			k = &known{trusted: p, kick: make(chan struct{}, 1), stop: stop}
 			b.peers[p.ID] = k
 			b.mark(p.ID)
+			b.markTwins(p.Name)
+			for short := range b.strangers { // it was one until now
+				if strings.HasPrefix(string(p.ID), string(short)) {
+					k.hints = b.strangers[short].show().Addresses
+					b.forget(short)
+				}
+			}
 			b.work.Go(func() { b.follow(ctx, k) })
 			continue
 		}
 		if !same(k.trusted, p) {
+			old := k.trusted
 			k.trusted = p
 			b.mark(p.ID)
+			if old.Name != p.Name || old.Called != p.Called {
+				b.markTwins(old.Name)
+				b.markTwins(p.Name)
+			}
 		}
 	}
 	for id, k := range gone {
 		k.stop()
 		delete(b.peers, id)
 		b.mark(id)
+		b.markTwins(k.trusted.Name)
+	}
+	if len(gone) > 0 {
+		poke(b.look) // it may be near still, as a stranger
 	}
 	return nil
 }
 
 func same(a, b transport.Peer) bool {
-	return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) && maps.Equal(a.Permissions, b.Permissions)
+	return a.Name == b.Name && a.Called == b.Called && slices.Equal(a.Addresses, b.Addresses) && maps.Equal(a.Permissions, b.Permissions)
 }
 
 // mark has Changed told about id. Book.mu is held.
 func (b *Book) mark(id transport.ID) {
 	b.dirty[id] = true
+	poke(b.tell)
+}
+
+// poke wakes who reads c, once for all that has come up until then.
+func poke(c chan struct{}) {
 	select {
-	case b.tell <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -309,9 +428,9 @@ func (b *Book) tellChanges() {
 		for id := range b.dirty {
 			p := Peer{ID: id, Removed: true}
 			if k := b.peers[id]; k != nil {
-				p = k.show()
+				p = b.show(k)
 			} else if s := b.strangers[id]; s != nil {
-				p = s.peer
+				p = b.showStranger(s)
 			}
 			changed = append(changed, p)
 		}

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -245,23 +246,40 @@ func TestCable(t *testing.T) {
 	})
 }
 
+// hears has a book hear that a host calls itself so and is at these addresses.
+func (n *node) hears(short transport.ID, name string, port int, addresses ...string) {
+	t := told{instance: "hither-" + string(short) + "-2", short: string(short), name: name, port: uint16(port)}
+	for _, a := range addresses {
+		t.addresses = append(t.addresses, netip.MustParseAddr(a))
+	}
+	n.book.notice(t, "eth0", time.Minute)
+}
+
 func TestStrangers(t *testing.T) {
 	a, b := newNode(t, "a"), newNode(t, "b")
 	a.start(t, quiet)
 	short := transport.ID(b.key.ID().Short())
-	a.book.notice(short, "evil\x1b[2J name", []string{"10.0.0.1:1", "bad", "127.0.0.1:2"})
+	a.hears(short, "evil\x1b[2J name", 7, "10.0.0.1", "127.0.0.1", "224.0.0.1", "fe80::1", "2001:db8::1")
 	p := a.wait(t, "a stranger", func(p Peer) bool { return p.ID == short })
-	if p.Paired || p.Name != "evil--2J-name" || !slices.Equal(p.Addresses, []string{"10.0.0.1:1", "127.0.0.1:2"}) {
+	if p.Paired || p.Name != "evil--2J-name" || !slices.Equal(p.Addresses, []string{"10.0.0.1:7", "[fe80::1%eth0]:7", "[2001:db8::1]:7"}) {
 		t.Fatalf("%+v", p)
 	}
-	a.book.notice("not an id", "x", nil)
-	a.book.notice(transport.ID(a.key.ID().Short()), "myself", nil)
+	a.hears(short, "b", 7, "10.0.0.2")
+	p = a.wait(t, "its new name", func(p Peer) bool { return p.ID == short && p.Name == "b" })
+	if !slices.Equal(p.Addresses, []string{"10.0.0.2:7"}) {
+		t.Fatalf("its new address: %+v", p)
+	}
+	a.hears("not an id", "x", 7)
+	a.hears(transport.ID(a.key.ID().Short()), "myself", 7)
 	for i := range 2 * maxStrangers {
-		a.book.notice(transport.ID("aaaaaa"+string(rune('a'+i%26))+string(rune('a'+i/26))), "x", nil)
+		a.hears(transport.ID("aaaaaa"+string(rune('a'+i%26))+string(rune('a'+i/26))), "x", 7)
 	}
 	if n := len(a.book.Peers()); n != maxStrangers {
 		t.Fatalf("%d strangers", n)
 	}
+	// One that says goodbye is gone.
+	a.book.notice(told{instance: "hither-aaaaaaaa-2", bye: true}, "eth0", 0)
+	a.wait(t, "one has left", func(p Peer) bool { return p.ID == "aaaaaaaa" && p.Removed })
 	// Once paired, what is overheard is a hint, and the stranger is gone.
 	p2 := b.endpoint.Card().Peer()
 	p2.Addresses = nil
@@ -270,15 +288,134 @@ func TestStrangers(t *testing.T) {
 	}
 	b.knows(t, a)
 	a.wait(t, "b cannot be found", offline(b.key.ID()))
-	a.book.notice(short, "b", b.endpoint.Addresses())
-	a.wait(t, "b is found by the hint", online(b.key.ID()))
 	for _, p := range a.book.Peers() {
 		if p.ID == short {
 			t.Fatalf("still a stranger: %+v", p)
 		}
 	}
+	// The loopback is no address for others to tell of: another name for it is.
+	a.book.hint(b.key.ID(), b.endpoint.Addresses(), false)
+	a.wait(t, "b is found by the hint", online(b.key.ID()))
 	a.book.forgetStrangers(time.Now().Add(time.Hour))
 	if n := len(a.book.Peers()); n != 1 {
 		t.Fatalf("%d peers after an hour", n)
+	}
+}
+
+// A peer that calls itself otherwise is followed, unless a person here named
+// it, or the new name is another host's.
+func TestRenamed(t *testing.T) {
+	a, b, c := newNode(t, "a"), newNode(t, "b"), newNode(t, "c")
+	pair(t, a, b)
+	pair(t, a, c)
+	for _, n := range []*node{a, b, c} {
+		n.start(t, quiet)
+	}
+	id := b.key.ID()
+	a.wait(t, "b online", func(p Peer) bool { return p.ID == id && p.Online })
+	called := func(n *node, id transport.ID, want string) func(Peer) bool {
+		return func(Peer) bool {
+			p, err := n.trust.Get(id)
+			return err == nil && p.Called == want
+		}
+	}
+	a.wait(t, "what b calls itself is kept", called(a, id, "b"))
+	soon := func() { // as if the last name had been followed long ago
+		a.book.mu.Lock()
+		defer a.book.mu.Unlock()
+		for _, k := range a.book.peers {
+			k.renamed = time.Time{}
+		}
+	}
+	soon()
+	if err := b.book.SetName("bee"); err != nil {
+		t.Fatal(err)
+	}
+	a.wait(t, "b is bee", func(p Peer) bool { return p.ID == id && p.Name == "bee" && p.Online })
+	soon()
+	if err := b.book.SetName("c"); err != nil {
+		t.Fatal(err)
+	}
+	p := a.wait(t, "bee wants to be c", func(p Peer) bool { return p.ID == id && p.Warning != "" })
+	if p.Name != "bee" || !strings.Contains(p.Warning, "calls itself c now") {
+		t.Fatalf("%+v", p)
+	}
+	soon()
+	if err := a.trust.Update(c.key.ID(), func(p *transport.Peer) { p.Name = "sea" }); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.book.SetName("cc"); err != nil {
+		t.Fatal(err)
+	}
+	a.wait(t, "c calls itself cc", called(a, c.key.ID(), "cc"))
+	if p, err := a.trust.Get(c.key.ID()); err != nil || p.Name != "sea" {
+		t.Fatalf("the name that a person gave is gone: %+v, %v", p, err)
+	}
+	if err := b.book.SetName("no good"); err == nil {
+		t.Error("a name that is none was taken")
+	}
+}
+
+func TestImpostors(t *testing.T) {
+	a, b, c := newNode(t, "a"), newNode(t, "b"), newNode(t, "c")
+	pair(t, a, b)
+	a.start(t, quiet)
+	b.start(t, quiet)
+	a.wait(t, "b online", online(b.key.ID()))
+
+	// By name.
+	short := transport.ID(c.key.ID().Short())
+	a.hears(short, "b", 7, "10.0.0.1")
+	p := a.wait(t, "a warning of b's name", func(p Peer) bool { return p.ID == b.key.ID() && p.Warning != "" })
+	if !strings.Contains(p.Warning, string(short)) || !p.Online {
+		t.Fatalf("%+v", p)
+	}
+	for _, p := range a.book.Peers() {
+		if p.ID == short && !strings.Contains(p.Warning, "not the b that is paired") {
+			t.Fatalf("%+v", p)
+		}
+	}
+	a.hears(short, "c", 7, "10.0.0.1")
+	a.wait(t, "no warning", func(p Peer) bool { return p.ID == b.key.ID() && p.Warning == "" })
+
+	// By address: another key answers where b was.
+	addr := b.endpoint.Addresses()[0]
+	b.book.Close()
+	b.endpoint.Close()
+	a.wait(t, "b offline", offline(b.key.ID()))
+	c.endpoint.Close()
+	c.knows(t, a)
+	c.listen(t, "b", addr)
+	a.book.kickAll()
+	p = a.wait(t, "a warning of b's address", func(p Peer) bool { return p.ID == b.key.ID() && p.Warning != "" })
+	if !strings.Contains(p.Warning, c.key.ID().Short()) || p.Online {
+		t.Fatalf("%+v", p)
+	}
+	c.endpoint.Close()
+	b.listen(t, "b", addr)
+	a.book.kickAll()
+	a.wait(t, "b online and no warning", func(p Peer) bool { return p.ID == b.key.ID() && p.Online && p.Warning == "" })
+}
+
+// A host that stops without a word is gone within the time that is promised for
+// the usual interval: three of them and a bit.
+func TestSilence(t *testing.T) {
+	if !twonets.Here(t) {
+		return
+	}
+	nets := twonets.New(t)
+	a, b := newNode(t, "a"), newNode(t, "b")
+	nets.Do(0, func() { a.listen(t, "a", ":0"); b.knows(t, a) })
+	nets.Do(1, func() { b.listen(t, "b", ":0"); a.knows(t, b) })
+	opts := quiet
+	opts.Interval = time.Second
+	a.start(t, opts)
+	b.start(t, opts)
+	a.wait(t, "b online", online(b.key.ID()))
+	begin := time.Now()
+	nets.Down(1)
+	a.wait(t, "b silent", offline(b.key.ID()))
+	if took := time.Since(begin); took > 3*opts.Interval+opts.Interval/3 {
+		t.Errorf("gone after %v of an interval of %v", took, opts.Interval)
 	}
 }

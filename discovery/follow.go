@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"hither/transport"
@@ -34,10 +35,10 @@ func (b *Book) follow(ctx context.Context, k *known) {
 			if misses >= b.opts.Misses || certain(err) {
 				misses = max(misses, b.opts.Misses)
 				b.offline(k, err)
-				if conn != nil { // a new one finds other addresses
-					conn.Close("no answer")
-					conn = nil
-				}
+			}
+			if conn != nil { // a new one finds other addresses
+				conn.Close("no answer")
+				conn = nil
 			}
 		}
 		if !b.pause(ctx, k, conn, begin.Add(b.delay(misses))) {
@@ -62,9 +63,7 @@ func (b *Book) follow(ctx context.Context, k *known) {
 
 // try makes one ping, over conn if that lives, else over a new connection.
 func (b *Book) try(ctx context.Context, k *known, conn *transport.Conn) (*transport.Conn, time.Duration, error) {
-	// The answer of a peer that is there takes a round trip: no need to wait
-	// longer than until the next try.
-	ctx, cancel := context.WithTimeout(ctx, max(b.opts.Interval, 500*time.Millisecond))
+	ctx, cancel := context.WithTimeout(ctx, b.patience())
 	defer cancel()
 	if conn == nil || conn.Err() != nil {
 		b.mu.Lock()
@@ -84,10 +83,19 @@ func (b *Book) try(ctx context.Context, k *known, conn *transport.Conn) (*transp
 	return conn, rtt, err
 }
 
-// delay is the time between the beginnings of two tries. Who has been away for
-// long is tried less often: when it comes, it makes itself felt (Seen, mDNS).
+// patience is for one try. The answer of a peer that is there takes a round
+// trip; one that dies right after a ping is offline an interval and Misses times
+// this later, which is 9 s.
+func (b *Book) patience() time.Duration { return max(b.opts.Interval*2/3, 500*time.Millisecond) }
+
+// delay is the time between the beginnings of two tries: after a first miss it
+// is tried again at once. Who has been away for long is tried less often: when
+// it comes, it makes itself felt (Seen, mDNS).
 func (b *Book) delay(misses int) time.Duration {
 	d := b.opts.Interval
+	if misses > 0 && misses < b.opts.Misses {
+		return b.patience()
+	}
 	for m := b.opts.Misses; m <= misses && d < 8*b.opts.Interval; m *= 2 {
 		d *= 2
 	}
@@ -128,13 +136,16 @@ func bye(err error) bool {
 func (b *Book) online(k *known, conn *transport.Conn, rtt time.Duration) {
 	h := conn.Hello()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	changed := !k.now.Online || k.now.OS != h.OS || k.now.Arch != h.Arch || k.now.Version != h.Version
-	k.now = Peer{Online: true, RTT: float64(rtt.Microseconds()) / 1000, LastSeen: time.Now(),
-		OS: h.OS, Arch: h.Arch, Version: h.Version}
-	if changed {
+	was, warned := k.now, k.wrongKey != nil
+	k.wrongKey = nil
+	k.now = Peer{Online: true, RTT: float64(rtt.Microseconds()) / 1000, LastSeen: time.Now(), Rate: was.Rate,
+		OS: h.OS, Arch: h.Arch, Version: h.Version, Abilities: h.Abilities}
+	if warned || !was.Online || differs(k.told, k.now) {
+		k.told = k.now
 		b.mark(k.trusted.ID)
 	}
+	b.mu.Unlock()
+	b.rename(k, h.Name)
 }
 
 func (b *Book) offline(k *known, err error) {
@@ -144,5 +155,23 @@ func (b *Book) offline(k *known, err error) {
 		return
 	}
 	k.now.Online, k.now.RTT, k.now.Problem = false, 0, err.Error()
+	k.wrongKey = wrongKey(err)
 	b.mark(k.trusted.ID)
+}
+
+// differs tells whether people care about what has changed: not about every
+// little of the load.
+func differs(a, b Peer) bool {
+	if a.OS != b.OS || a.Arch != b.Arch || a.Version != b.Version || (a.Abilities == nil) != (b.Abilities == nil) {
+		return true
+	}
+	if a.Abilities == nil {
+		return false
+	}
+	x, y := *a.Abilities, *b.Abilities
+	if math.Abs(x.Load-y.Load) > 0.25*float64(max(y.CPUs, 1)) || math.Abs(float64(x.MemoryFree)-float64(y.MemoryFree)) > 0.1*float64(y.Memory) {
+		return true
+	}
+	x.Load, x.MemoryFree = y.Load, y.MemoryFree
+	return x != y
 }

@@ -1,204 +1,269 @@
 package discovery
 
 import (
-	"context"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
-
-	"github.com/grandcat/zeroconf"
-	"github.com/vishvananda/netlink"
 
 	"hither/transport"
 )
 
+// Who is near is found out in rounds: somebody asks who is there, and all
+// answer, once, to all. A question that one host asks serves everybody on the
+// link: who hears it puts off his own. So each link has one question and one
+// answer of each host in a round, and the more hosts there are, the longer a
+// round is. A host says by itself when it comes (twice, as packets get lost),
+// when it changes, and when it goes; one that died is forgotten when it was
+// not heard for two rounds.
 const (
-	mdnsService = "_hither._udp"
-	mdnsDomain  = "local."
-
-	// A resolver tells of each host once and never of one that went: a new one
-	// every so often hears everybody again.
-	mdnsRound = 12 * time.Second
-
-	maxLinks = 16 // of a machine full of containers, the first ones
+	round     = 5 * time.Second
+	perHost   = 250 * time.Millisecond // a round is at least that long for each host that answers
+	longest   = 30 * time.Second
+	goodFor   = 2.4 // rounds
+	atFirst   = 2   // questions, a second apart, of who has just come
+	notSooner = time.Second
 )
 
+// channel is a link and an IP version. A time that is zero is not due.
+type channel struct {
+	link  link
+	six   bool
+	asked int       // how often
+	ask   time.Time // when to ask next
+	say   time.Time // when to say who we are
+	again time.Time // and when once more
+	said  time.Time // when we last did
+	round time.Duration
+	heard int // hosts, in this round
+}
+
 // overhear tells the local network about this host and listens to what others
-// tell, on each interface for itself, and starts anew where addresses change.
+// tell, and starts anew where addresses change.
 func (b *Book) overhear() {
-	changes := make(chan netlink.AddrUpdate, 64)
-	done := make(chan struct{})
-	defer close(done)
-	if err := netlink.AddrSubscribe(changes, done); err != nil {
-		changes = nil // the rounds alone notice, only later
-	}
-	servers := make(map[string]*zeroconf.Server)
-	defer func() {
-		for _, s := range servers {
-			s.Shutdown()
-		}
-	}()
+	changes := watchLinks(b.ctx)
 	for b.ctx.Err() == nil {
-		round, cancel := context.WithTimeout(b.ctx, mdnsRound)
-		var listening sync.WaitGroup
 		links := multicastLinks()
-		b.announce(servers, links)
-		for _, l := range links {
-			listening.Go(func() { b.listen(round, l) })
-		}
-		select {
-		case <-round.Done():
-		case _, ok := <-changes:
-			if !ok {
-				changes = nil
-				break
+		r, err := tune(links)
+		if err != nil { // somebody has the port for himself
+			select {
+			case <-changes:
+				b.kickAll()
+			case <-time.After(round):
+			case <-b.ctx.Done():
 			}
-			settle(b.ctx, changes)
-			b.kickAll()
+			continue
 		}
-		cancel()
-		listening.Wait()
+		b.talk(r, links, changes)
+		r.close()
 	}
 }
 
-// settle waits until addresses have stopped changing: they come in bursts.
-func settle(ctx context.Context, changes <-chan netlink.AddrUpdate) {
+// talk is the conversation until this host's links change, or the book closes.
+func (b *Book) talk(r *radio, links []link, changes <-chan struct{}) {
+	channels := channelsOf(links)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	b.saySoon(channels, time.Now())
 	for {
+		timer.Reset(time.Until(next(channels)))
 		select {
-		case _, ok := <-changes:
-			if !ok {
+		case <-timer.C:
+			now := time.Now()
+			asked := false
+			for _, c := range channels {
+				asked = c.askIfDue(r, now) || asked
+				if c.mustSay(now) {
+					b.speak(r, c, false)
+				}
+			}
+			if asked && !slices.EqualFunc(links, multicastLinks(), sameLink) {
+				b.kickAll() // the kernel did not tell of it
 				return
 			}
-		case <-time.After(500 * time.Millisecond):
+		case p := <-r.packets:
+			b.take(channels, p)
+		case <-b.respeak: // there is something new to say, or nothing more
+			if b.isHidden() {
+				b.sayBye(r, channels)
+			}
+			b.saySoon(channels, time.Now())
+		case <-b.look:
+			for _, c := range channels {
+				c.ask = time.Now()
+			}
+		case <-changes:
+			b.kickAll()
 			return
-		case <-ctx.Done():
+		case <-b.ctx.Done():
+			b.sayBye(r, channels)
 			return
 		}
 	}
 }
 
-// link is an interface that mDNS works on.
-type link struct {
-	net.Interface
-	addresses []string
-	ip        zeroconf.IPType // which of the two the link has
-}
-
-func multicastLinks() []link {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil
-	}
-	var links []link
-	for _, i := range all {
-		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagMulticast == 0 || i.Flags&net.FlagLoopback != 0 {
-			continue
-		}
-		addrs, err := i.Addrs()
-		if err != nil {
-			continue
-		}
-		var good, linkLocal []string
-		var ip zeroconf.IPType
-		for _, a := range addrs {
-			n, ok := a.(*net.IPNet)
-			if !ok {
-				continue
-			}
-			if n.IP.To4() != nil {
-				ip |= zeroconf.IPv4
-			} else {
-				ip |= zeroconf.IPv6
-			}
-			switch {
-			case n.IP.IsLinkLocalUnicast():
-				linkLocal = append(linkLocal, n.IP.String())
-			case n.IP.IsGlobalUnicast():
-				good = append(good, n.IP.String())
-			}
-		}
-		if len(good) == 0 {
-			good = linkLocal
-		}
-		if len(good) > 0 && len(links) < maxLinks {
-			slices.Sort(good)
-			links = append(links, link{i, good[:min(len(good), maxHints)], ip})
-		}
-	}
-	return links
-}
-
-// announce has one server for each link and its present addresses, and no
-// others. Only the beginning of the ID is told: enough for paired hosts to know
-// us by, and for people to compare.
-func (b *Book) announce(servers map[string]*zeroconf.Server, links []link) {
-	wanted := make(map[string]link)
+func channelsOf(links []link) []*channel {
+	var all []*channel
+	now := time.Now()
 	for _, l := range links {
-		wanted[strconv.Itoa(l.Index)+" "+strings.Join(l.addresses, " ")] = l
-	}
-	for key, s := range servers {
-		if _, ok := wanted[key]; !ok {
-			s.Shutdown()
-			delete(servers, key)
+		for _, six := range []bool{false, true} {
+			if six && l.six() || !six && l.four() {
+				all = append(all, &channel{link: l, six: six, round: round, ask: now.Add(soon())})
+			}
 		}
 	}
-	short, name := b.endpoint.ID().Short(), b.endpoint.Card().Name
-	for key, l := range wanted {
-		if servers[key] != nil {
-			continue
-		}
-		// The kernel gives each server the questions of all links, and the
-		// answers of two with one name would hide each other.
-		instance := "hither-" + short + "-" + strconv.Itoa(l.Index)
-		s, err := zeroconf.RegisterProxy(instance, mdnsService, mdnsDomain, b.endpoint.Port(), instance,
-			l.addresses, []string{"id=" + short, "name=" + name}, []net.Interface{l.Interface})
-		if err == nil { // else the next round tries again
-			servers[key] = s
-		}
-	}
+	return all
 }
 
-// listen passes on what is said on one link until ctx ends.
-func (b *Book) listen(ctx context.Context, l link) {
-	resolver, err := zeroconf.NewResolver(zeroconf.SelectIfaces([]net.Interface{l.Interface}), zeroconf.SelectIPTraffic(l.ip))
+func sameLink(a, b link) bool {
+	return a.Index == b.Index && a.Name == b.Name && slices.Equal(a.addresses, b.addresses)
+}
+
+// soon is not at once: all who hear the same would answer in the same moment.
+func soon() time.Duration { return 20*time.Millisecond + rand.N(100*time.Millisecond) }
+
+func due(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }
+
+// next is when something has to be said or asked.
+func next(channels []*channel) time.Time {
+	first := time.Now().Add(time.Hour)
+	for _, c := range channels {
+		for _, at := range []time.Time{c.ask, c.say, c.again} {
+			if !at.IsZero() && at.Before(first) {
+				first = at
+			}
+		}
+	}
+	return first
+}
+
+func (c *channel) askIfDue(r *radio, now time.Time) bool {
+	if !due(c.ask, now) {
+		return false
+	}
+	q, err := question()
 	if err != nil {
-		return // the next round tries again
+		return false
 	}
-	entries := make(chan *zeroconf.ServiceEntry)
-	_ = resolver.Browse(ctx, mdnsService, mdnsDomain, entries) // on an error it closes entries
-	for e := range entries {                                   // closed by zeroconf when ctx has ended
-		id, name := "", ""
-		for _, t := range e.Text[:min(len(e.Text), 8)] {
-			if v, ok := strings.CutPrefix(t, "id="); ok {
-				id = v
-			}
-			if v, ok := strings.CutPrefix(t, "name="); ok {
-				name = v
-			}
-		}
-		b.notice(transport.ID(id), name, entryAddresses(e, l.Name))
+	r.say(q, c.link.Index, c.six)
+	c.asked++
+	c.endRound(now)
+	if c.asked < atFirst {
+		c.ask = now.Add(notSooner + soon())
+	}
+	return true
+}
+
+// endRound puts the next question off, because it was asked.
+func (c *channel) endRound(now time.Time) {
+	c.round = min(max(round, time.Duration(c.heard)*perHost), longest)
+	c.heard = 0
+	c.ask = now.Add(c.round + rand.N(c.round/10))
+	if c.six && c.link.four() && c.asked >= atFirst {
+		c.ask = time.Time{} // IPv4 reaches all, until somebody is heard who has none
 	}
 }
 
-// entryAddresses are those of an entry as host:port; link-local IPv6 gets the
-// zone that mDNS leaves out, which is that of the link it was heard on.
-func entryAddresses(e *zeroconf.ServiceEntry, zone string) []string {
-	if e.Port <= 0 || e.Port > 65535 {
-		return nil
+func (c *channel) mustSay(now time.Time) bool {
+	if due(c.again, now) {
+		c.say, c.again = now, time.Time{}
 	}
+	if !due(c.say, now) {
+		return false
+	}
+	c.say, c.said = time.Time{}, now
+	return true
+}
+
+// answer has us say who we are, soon, and not too often.
+func (c *channel) answer(now time.Time) {
+	if !c.say.IsZero() {
+		return
+	}
+	c.say = now.Add(soon())
+	if earliest := c.said.Add(notSooner); c.say.Before(earliest) {
+		c.say = earliest
+	}
+}
+
+// saySoon has us say who we are on all channels, twice.
+func (b *Book) saySoon(channels []*channel, now time.Time) {
+	hidden := b.isHidden()
+	for _, c := range channels {
+		c.say, c.again = now, now.Add(notSooner)
+		if hidden {
+			c.say, c.again = time.Time{}, time.Time{}
+		}
+	}
+}
+
+// speak says who we are. Only the beginning of the ID is told: enough for
+// paired hosts to know us by, and for people to compare.
+func (b *Book) speak(r *radio, c *channel, bye bool) {
+	short := b.endpoint.ID().Short()
+	// A host may have two links to one network: each has its own name there.
+	data, err := announcement(told{instance: "hither-" + short + "-" + strconv.Itoa(c.link.Index),
+		short: short, name: b.endpoint.Name(), port: uint16(b.endpoint.Port()), addresses: c.link.addresses, bye: bye})
+	if err == nil {
+		r.say(data, c.link.Index, c.six)
+	}
+}
+
+func (b *Book) sayBye(r *radio, channels []*channel) {
+	for _, c := range channels {
+		if !c.said.IsZero() {
+			b.speak(r, c, true)
+			c.said = time.Time{}
+		}
+	}
+}
+
+// take takes in a packet that was heard.
+func (b *Book) take(channels []*channel, p packet) {
+	var c *channel
+	for _, k := range channels {
+		if k.link.Index == p.link && k.six == p.six {
+			c = k
+		}
+	}
+	if c == nil {
+		return // the kernel gives us what any program of this machine listens to
+	}
+	now := time.Now()
+	asks, all := understand(p.data)
+	if asks {
+		if !b.isHidden() {
+			c.answer(now)
+		}
+		if c.asked >= atFirst {
+			c.endRound(now)
+		}
+	}
+	for _, t := range all {
+		c.heard++
+		b.notice(t, c.link.Name, time.Duration(goodFor*float64(c.round)))
+		if c.six && c.ask.IsZero() && !slices.ContainsFunc(t.addresses, netip.Addr.Is4) {
+			c.ask = now.Add(c.round)
+		}
+	}
+}
+
+// addressesOf are what a host told on a link as host:port; link-local IPv6
+// gets the zone, which is that of the link on this host.
+func addressesOf(t told, zone string) []string {
 	var all []string
-	for _, ip := range slices.Concat(e.AddrIPv4, e.AddrIPv6) {
-		if ip.IsMulticast() || ip.IsUnspecified() || ip.IsLoopback() {
+	for _, ip := range t.addresses {
+		if t.port == 0 || !tellable(ip) || len(all) == maxHints {
 			continue
 		}
-		host := ip.String()
-		if ip.To4() == nil && ip.IsLinkLocalUnicast() {
-			host += "%" + zone
+		if ip.Is6() && ip.IsLinkLocalUnicast() {
+			ip = ip.WithZone(zone)
 		}
-		all = append(all, net.JoinHostPort(host, strconv.Itoa(e.Port)))
+		if a := net.JoinHostPort(ip.String(), strconv.Itoa(int(t.port))); transport.CheckAddress(a) == nil {
+			all = append(all, a)
+		}
 	}
-	return all[:min(len(all), maxHints)]
+	return all
 }

@@ -3,15 +3,15 @@ package discovery
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
-
-	"github.com/grandcat/zeroconf"
 
 	"hither/transport"
 	"hither/transport/twonets"
@@ -45,12 +45,31 @@ func TestMDNSChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer book.Close()
-	io.Copy(io.Discard, os.Stdin) // until the parent has seen enough
+	orders := bufio.NewScanner(os.Stdin) // until the parent has seen enough
+	for orders.Scan() {
+		what, arg, _ := strings.Cut(orders.Text(), " ")
+		switch what {
+		case "name":
+			if err := book.SetName(arg); err != nil {
+				t.Error(err)
+			}
+		case "discoverable":
+			book.SetDiscoverable(arg == "yes")
+		}
+	}
 }
 
 type child struct {
 	name    string
 	changes chan Peer
+	orders  io.WriteCloser
+	process *os.Process
+	killed  bool
+}
+
+// gone is a change that says that a host is in no list any more.
+func gone(id transport.ID) func(Peer) bool {
+	return func(p Peer) bool { return p.ID == id && p.Removed }
 }
 
 func (c *child) wait(t *testing.T, what string, ok func(Peer) bool) Peer {
@@ -65,7 +84,7 @@ func TestMDNS(t *testing.T) {
 	}
 	nets := twonets.New(t)
 	start := func(net int, name, dir string) *child {
-		c := &child{name, make(chan Peer, 1000)}
+		c := &child{name: name, changes: make(chan Peer, 1000)}
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestMDNSChild$")
 		cmd.Env = append(os.Environ(), mdnsChild+"="+dir, "NAME="+name)
 		cmd.Stderr = os.Stderr
@@ -81,6 +100,7 @@ func TestMDNS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		c.orders, c.process = in, cmd.Process
 		lines := bufio.NewScanner(out)
 		go func() {
 			for lines.Scan() {
@@ -94,7 +114,7 @@ func TestMDNS(t *testing.T) {
 			in.Close()
 			stuck := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
 			defer stuck.Stop()
-			if err := cmd.Wait(); err != nil {
+			if err := cmd.Wait(); err != nil && !c.killed {
 				t.Errorf("%s ended with %v", name, err)
 			}
 		})
@@ -125,16 +145,40 @@ func TestMDNS(t *testing.T) {
 	a.wait(t, "b online", online(keys["b"].ID()))
 	b.wait(t, "a online", online(keys["a"].ID()))
 	t.Logf("found each other in %v", time.Since(begin))
-	start(1, "c", dirs["c"])
 	short := transport.ID(keys["c"].ID().Short())
-	p := a.wait(t, "c heard", func(p Peer) bool { return p.ID == short })
+	heard := func(p Peer) bool { return p.ID == short && !p.Removed }
+	begin = time.Now()
+	c := start(1, "c", dirs["c"])
+	p := a.wait(t, "c heard", heard)
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("c was heard after %v", took)
+	}
 	if p.Name != "c" || p.Paired || p.Online || len(p.Addresses) == 0 {
 		t.Fatalf("%+v", p)
 	}
-	b.wait(t, "c heard", func(p Peer) bool { return p.ID == short })
+	b.wait(t, "c heard", heard)
 
-	// a gets another address: b is told of it by a's announcement or knocking.
+	// It is renamed, hides, and shows itself again.
+	fmt.Fprintln(c.orders, "name sea")
+	a.wait(t, "c has another name", func(p Peer) bool { return heard(p) && p.Name == "sea" })
+	fmt.Fprintln(c.orders, "discoverable no")
+	a.wait(t, "c hides", gone(short))
+	b.wait(t, "c hides", gone(short))
+	fmt.Fprintln(c.orders, "discoverable yes")
+	a.wait(t, "c shows itself", heard)
+
+	// It leaves properly; its next life ends without a word.
 	begin = time.Now()
+	c.orders.Close()
+	a.wait(t, "c left", gone(short))
+	t.Logf("c had left after %v", time.Since(begin))
+	c = start(1, "c", dirs["c"])
+	a.wait(t, "c came again", heard)
+	begin = time.Now()
+	c.killed = true
+	c.process.Kill()
+
+	// Meanwhile a gets another address: b is told of it by a's announcement or knocking.
 	nets.SetAddress(0, "10.77.0.42")
 	b.wait(t, "a at its new address", func(p Peer) bool {
 		return p.ID == keys["a"].ID() && slices.ContainsFunc(p.Addresses, func(s string) bool {
@@ -143,20 +187,10 @@ func TestMDNS(t *testing.T) {
 		})
 	})
 	t.Logf("the new address was heard of after %v", time.Since(begin))
-}
-
-func TestEntryAddresses(t *testing.T) {
-	e := zeroconf.NewServiceEntry("x", mdnsService, mdnsDomain)
-	e.AddrIPv4 = []net.IP{net.IPv4(10, 0, 0, 1), net.IPv4(127, 0, 0, 1), net.IPv4(224, 0, 0, 1)}
-	e.AddrIPv6 = []net.IP{net.ParseIP("fe80::1"), net.ParseIP("2001:db8::1")}
-	for port, want := range map[int][]string{
-		7:     {"10.0.0.1:7", "[fe80::1%eth0]:7", "[2001:db8::1]:7"},
-		0:     nil,
-		70000: nil,
-	} {
-		e.Port = port
-		if got := entryAddresses(e, "eth0"); !slices.Equal(got, want) {
-			t.Errorf("port %d: %v", port, got)
-		}
+	a.wait(t, "c died", gone(short))
+	if took := time.Since(begin); took > 15*time.Second {
+		t.Errorf("c was gone %v after its death", took)
+	} else {
+		t.Logf("c was gone %v after its death", took)
 	}
 }

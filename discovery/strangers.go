@@ -7,63 +7,141 @@ import (
 	"hither/transport"
 )
 
-// notice takes in what was overheard: that a host whose ID begins so says it
-// has a name and addresses. Nothing of it is proven.
-func (b *Book) notice(short transport.ID, name string, addresses []string) {
+const (
+	maxStrangers = 256
+	maxSpots     = 8 // where one stranger is heard
+)
+
+// stranger is a host near here that is not paired; Book.mu guards it.
+type stranger struct {
+	peer  Peer // without addresses
+	spots map[string]spot
+}
+
+// spot is what a host told on one of its links and one of ours.
+type spot struct {
+	addresses []string
+	until     time.Time
+}
+
+func (s *stranger) show() Peer {
+	p := s.peer
+	var last time.Time
+	for _, at := range s.spots {
+		if at.until.After(last) { // what was heard last comes first
+			last = at.until
+			p.Addresses = merge(at.addresses, p.Addresses)
+		} else {
+			p.Addresses = merge(p.Addresses, at.addresses)
+		}
+	}
+	p.Addresses = p.Addresses[:min(len(p.Addresses), maxHints)]
+	return p
+}
+
+// notice takes in what was overheard on the link zone. Nothing of it is proven.
+func (b *Book) notice(t told, zone string, good time.Duration) {
+	where := t.instance + "%" + zone
+	if t.bye {
+		b.left(where)
+		return
+	}
+	short := transport.ID(t.short)
 	if !plausible(short) || short == transport.ID(b.endpoint.ID().Short()) {
 		return
 	}
-	var good []string
-	for _, a := range addresses {
-		if transport.CheckAddress(a) == nil && len(good) < maxHints {
-			good = append(good, a)
-		}
-	}
+	addresses := addressesOf(t, zone)
 	b.mu.Lock()
-	paired := false
 	var ids []transport.ID
-	for id := range b.peers {
+	for id, k := range b.peers {
 		if strings.HasPrefix(string(id), string(short)) {
-			paired = true
 			ids = append(ids, id)
+			k.instance = t.instance
 		}
 	}
-	if !paired {
-		s := b.strangers[short]
-		if s == nil && len(b.strangers) < maxStrangers {
-			s = &stranger{peer: Peer{ID: short}}
-			b.strangers[short] = s
+	if len(ids) > 0 {
+		b.forget(short)
+	} else if s := b.stranger(short); s != nil {
+		now := time.Now()
+		s.peer.LastSeen = now
+		old, known := s.spots[where]
+		if known || len(s.spots) < maxSpots {
+			s.spots[where] = spot{addresses, wall(now.Add(good))}
 		}
-		if s != nil {
-			s.heard = time.Now()
-			p := Peer{ID: short, Name: transport.CleanName(name), Addresses: merge(good, s.peer.Addresses)}
-			p.Addresses = p.Addresses[:min(len(p.Addresses), maxHints)]
-			p.LastSeen = s.heard
-			if s.peer.Name != p.Name || len(s.peer.Addresses) != len(p.Addresses) {
-				b.mark(short)
-			}
-			s.peer = p
+		if name := transport.CleanName(t.name); s.peer.Name != name {
+			b.markTwins(s.peer.Name)
+			s.peer.Name = name
+			b.markTwins(name)
+			b.mark(short)
+		} else if !known || len(merge(old.addresses, addresses)) != len(old.addresses) {
+			b.mark(short)
 		}
-	} else if b.strangers[short] != nil {
-		delete(b.strangers, short)
-		b.mark(short)
 	}
 	b.mu.Unlock()
 	for _, id := range ids {
-		b.hint(id, good, false)
+		b.hint(id, addresses, false)
 	}
 }
 
-func (b *Book) forgetStrangers(now time.Time) {
+// stranger is the entry for a host whose ID begins so; nil if there are too
+// many. Book.mu is held.
+func (b *Book) stranger(short transport.ID) *stranger {
+	s := b.strangers[short]
+	if s == nil && len(b.strangers) < maxStrangers {
+		s = &stranger{peer: Peer{ID: short}, spots: make(map[string]spot)}
+		b.strangers[short] = s
+	}
+	return s
+}
+
+// left takes in a goodbye. Of a stranger it is believed, who would be heard
+// again soon otherwise; a paired host is asked.
+func (b *Book) left(where string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for id, s := range b.strangers {
-		if now.Sub(s.heard) > strangerLife {
-			delete(b.strangers, id)
-			b.mark(id)
+	for short, s := range b.strangers {
+		if _, ok := s.spots[where]; ok {
+			delete(s.spots, where)
+			if len(s.spots) == 0 {
+				b.forget(short)
+			}
+		}
+	}
+	instance, _, _ := strings.Cut(where, "%")
+	for _, k := range b.peers {
+		if k.instance == instance && k.now.Online {
+			k.knock()
 		}
 	}
 }
+
+// forget drops a stranger. Book.mu is held.
+func (b *Book) forget(short transport.ID) {
+	if s := b.strangers[short]; s != nil {
+		delete(b.strangers, short)
+		b.mark(short)
+		b.markTwins(s.peer.Name)
+	}
+}
+
+// forgetStrangers drops those that were not heard for too long.
+func (b *Book) forgetStrangers(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for short, s := range b.strangers {
+		for where, at := range s.spots {
+			if now.After(at.until) || at.until.Sub(now) > 3*longest { // or the clock was set back
+				delete(s.spots, where)
+			}
+		}
+		if len(s.spots) == 0 {
+			b.forget(short)
+		}
+	}
+}
+
+// wall is a time that a suspend counts into.
+func wall(t time.Time) time.Time { return t.Round(0) }
 
 func plausible(short transport.ID) bool {
 	if len(short) != 8 {

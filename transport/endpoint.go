@@ -25,7 +25,7 @@ const (
 
 // Options of an endpoint. The zero value is good.
 type Options struct {
-	Name    string // what peers are told; the host name if empty
+	Name    string // what peers are told; the host name if empty. SetName changes it
 	Version string // of hither, for peers to show
 
 	// IdleTimeout is how long a peer may be silent. A link that is cut for
@@ -36,6 +36,10 @@ type Options struct {
 	KeepAlive time.Duration
 	// HandshakeTimeout limits each try to reach one address. Default 5 s.
 	HandshakeTimeout time.Duration
+
+	// Abilities, if set, says what this host can take just now. It is asked at
+	// each hello, so it must be quick.
+	Abilities func() Abilities
 
 	// Refused, if set, learns of hosts that were turned away. Strangers decide
 	// how often it is called: limit what it logs.
@@ -82,6 +86,7 @@ type Endpoint struct {
 	identity *Identity
 	trust    *Trust
 	opts     Options
+	name     atomic.Pointer[string]
 	socket   *socket
 	quic     *quic.Transport
 	listener *quic.Listener
@@ -112,6 +117,7 @@ func Listen(addr string, identity *Identity, trust *Trust, opts Options) (*Endpo
 	}
 	e := &Endpoint{identity: identity, trust: trust, opts: opts, socket: socket,
 		accepted: make(chan *Conn, 64), live: make(map[*Conn]struct{})}
+	e.name.Store(&opts.Name)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	reset := quic.StatelessResetKey(identity.secret("stateless reset"))
 	e.quic = &quic.Transport{
@@ -171,7 +177,7 @@ func (e *Endpoint) Port() int { return e.socket.LocalAddr().(*net.UDPAddr).Port 
 
 // Card is what another host needs to be paired with this one.
 func (e *Endpoint) Card() Card {
-	return Card{Name: e.opts.Name, Key: e.identity.Public(), Addresses: e.Addresses()}
+	return Card{Name: e.Name(), Key: e.identity.Public(), Addresses: e.Addresses()}
 }
 
 // Addresses are those where this endpoint can be reached now, best first.

@@ -13,6 +13,7 @@ const (
 	frameHello FrameType = 1 // asks for the other side's
 	frameReply FrameType = 2
 	maxHello             = 4096
+	maxLoad              = 1e6
 )
 
 // Hello is what a host says about itself to paired hosts.
@@ -21,16 +22,60 @@ type Hello struct {
 	Version string `cbor:"2,keyasint,omitempty" json:"version,omitempty"`
 	OS      string `cbor:"3,keyasint" json:"os"`
 	Arch    string `cbor:"4,keyasint" json:"arch"`
+
+	Abilities *Abilities `cbor:"5,keyasint,omitempty" json:"abilities,omitempty"` // nil: an older hither
+}
+
+// Abilities are what a host can take just now. Later versions add fields, and
+// none of them is trusted: they help a person choose, a move asks for itself.
+type Abilities struct {
+	Kernel     string  `cbor:"1,keyasint,omitempty"`
+	CPUs       int     `cbor:"2,keyasint,omitempty"`
+	CPUFlags   string  `cbor:"3,keyasint,omitempty"` // hash of the features that apps use, to compare
+	Load       float64 `cbor:"4,keyasint,omitempty"` // processes that want to run, over the last minute
+	Memory     uint64  `cbor:"5,keyasint,omitempty"` // bytes
+	MemoryFree uint64  `cbor:"6,keyasint,omitempty"` // bytes
+	Display    bool    `cbor:"7,keyasint,omitempty"` // there is a desktop for windows
+	UID        int     `cbor:"8,keyasint,omitempty"`
+	GID        int     `cbor:"9,keyasint,omitempty"`
 }
 
 func (e *Endpoint) hello() Hello {
-	return Hello{Name: e.opts.Name, Version: e.opts.Version, OS: runtime.GOOS, Arch: runtime.GOARCH}
+	h := Hello{Name: e.Name(), Version: e.opts.Version, OS: runtime.GOOS, Arch: runtime.GOARCH}
+	if e.opts.Abilities != nil {
+		a := e.opts.Abilities()
+		h.Abilities = &a
+	}
+	return h
+}
+
+// Name is what this host calls itself.
+func (e *Endpoint) Name() string { return *e.name.Load() }
+
+// SetName renames this host. Peers learn of it with the next hello.
+func (e *Endpoint) SetName(name string) error {
+	if err := CheckName(name); err != nil {
+		return fmt.Errorf("renaming this host: %w", err)
+	}
+	e.name.Store(&name)
+	return nil
 }
 
 // clean makes a hello of another machine safe to show.
 func (h Hello) clean() Hello {
 	short := func(s string) string { return printable(s[:min(len(s), maxName)]) }
-	return Hello{Name: CleanName(h.Name), Version: short(h.Version), OS: short(h.OS), Arch: short(h.Arch)}
+	c := Hello{Name: CleanName(h.Name), Version: short(h.Version), OS: short(h.OS), Arch: short(h.Arch)}
+	if h.Abilities != nil {
+		a := *h.Abilities
+		a.Kernel, a.CPUFlags = short(a.Kernel), short(a.CPUFlags)
+		a.CPUs = max(0, a.CPUs)
+		if !(a.Load >= 0 && a.Load <= maxLoad) { // NaN neither
+			a.Load = 0
+		}
+		a.MemoryFree = min(a.MemoryFree, a.Memory)
+		c.Abilities = &a
+	}
+	return c
 }
 
 // Ping measures the way to the peer and back, through its hither.

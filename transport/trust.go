@@ -35,6 +35,7 @@ const (
 type Peer struct {
 	ID          ID                `json:"id"`
 	Name        string            `json:"name"`
+	Called      string            `json:"called,omitempty"` // what it called itself when last seen; another Name is one that a person here gave it
 	Key         ed25519.PublicKey `json:"key"`
 	Addresses   []string          `json:"addresses,omitempty"` // host:port, best first
 	Permissions map[string]bool   `json:"permissions,omitempty"`
@@ -44,6 +45,11 @@ type Peer struct {
 func (p Peer) check() error {
 	if err := CheckName(p.Name); err != nil {
 		return err
+	}
+	if p.Called != "" {
+		if err := CheckName(p.Called); err != nil {
+			return fmt.Errorf("what %s calls itself: %w", p.Name, err)
+		}
 	}
 	if len(p.Key) != ed25519.PublicKeySize {
 		return fmt.Errorf("the key of %s has %d bytes instead of %d", p.Name, len(p.Key), ed25519.PublicKeySize)

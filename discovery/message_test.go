@@ -1,0 +1,130 @@
+package discovery
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+func example() told {
+	return told{instance: "hither-abcdefgh-2", short: "abcdefgh", name: "desk", port: 44843,
+		addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("fe80::1")}}
+}
+
+func TestAnnouncement(t *testing.T) {
+	for _, bye := range []bool{false, true} {
+		want := example()
+		want.bye = bye
+		data, err := announcement(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asks, got := understand(data); asks || len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+			t.Errorf("%v, %+v; want %+v", asks, got, want)
+		}
+		if len(data) > 400 {
+			t.Errorf("an announcement has %d bytes", len(data))
+		}
+	}
+	long := example()
+	long.name = strings.Repeat("x", 64)
+	if _, err := announcement(long); err != nil {
+		t.Error(err)
+	}
+	data, err := question()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asks, got := understand(data); !asks || got != nil {
+		t.Errorf("%v, %v", asks, got)
+	}
+}
+
+// A packet tells of so many hosts and no more, and records of others do not
+// become those of ours.
+func TestForeignRecords(t *testing.T) {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{Response: true})
+	b.EnableCompression()
+	if err := b.StartAnswers(); err != nil {
+		t.Fatal(err)
+	}
+	head := func(name string) dnsmessage.ResourceHeader {
+		return dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(name), Class: dnsmessage.ClassINET, TTL: 10}
+	}
+	texts := dnsmessage.TXTResource{TXT: []string{"id=abcdefgh"}}
+	for _, name := range []string{"x._ipp._tcp.local.", "_hither._udp.local.", "x._hither._udp.example."} {
+		if err := b.TXTResource(head(name), texts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 2 * maxTold {
+		if err := b.TXTResource(head(strings.Repeat("x", i+1)+"."+mdnsService), texts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := b.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, got := understand(data); len(got) != maxTold {
+		t.Errorf("%d hosts in a packet", len(got))
+	}
+}
+
+func FuzzUnderstand(f *testing.F) {
+	q, _ := question()
+	a, _ := announcement(example())
+	f.Add(q)
+	f.Add(a)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		asks, all := understand(data)
+		if asks && all != nil || len(all) > maxTold {
+			t.Fatalf("%v, %d", asks, len(all))
+		}
+		for _, got := range all {
+			if got.short == "" && !got.bye || got.instance == "" || len(got.addresses) > maxRecords {
+				t.Fatalf("%+v", got)
+			}
+			for _, at := range addressesOf(got, "eth0") {
+				if strings.Contains(at, "127.0.0.1") {
+					t.Fatal(at)
+				}
+			}
+		}
+	})
+}
+
+// Who hears the question of another one does not ask himself, answers do not
+// come oftener than every second, and many hosts make for long rounds.
+func TestRounds(t *testing.T) {
+	now := time.Now()
+	four := link{addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fe80::1")}}
+	c := &channel{link: four, round: round, asked: atFirst, said: now}
+	c.answer(now)
+	if c.say.Before(now.Add(notSooner)) {
+		t.Errorf("says it again after %v", c.say.Sub(now))
+	}
+	c.endRound(now)
+	if d := c.ask.Sub(now); d < round || d > round*11/10 {
+		t.Errorf("asks after %v", d)
+	}
+	c.heard = 80
+	c.endRound(now)
+	if c.round != 20*time.Second || c.heard != 0 {
+		t.Errorf("with 80 hosts a round is %v", c.round)
+	}
+	c.heard = 1e6
+	c.endRound(now)
+	if c.round != longest {
+		t.Errorf("with a flood a round is %v", c.round)
+	}
+	six := &channel{link: four, six: true, round: round, asked: atFirst}
+	six.endRound(now)
+	if !six.ask.IsZero() {
+		t.Error("asks over IPv6 who can be asked over IPv4")
+	}
+}
