@@ -68,6 +68,8 @@ type Daemon struct {
 	holds    *handover.Holds
 	engine   *engine
 	departed *departed
+	settings *settings
+	history  *history
 	events   events
 	resolve  chan struct{} // something is undecided, or a peer has come
 
@@ -153,8 +155,13 @@ func (d *Daemon) open() error {
 	if d.trust, err = transport.OpenTrust(data); err != nil {
 		return err
 	}
-	host, _ := os.Hostname()
-	d.name = transport.CleanName(host)
+	if d.settings, err = openSettings(); err != nil {
+		return err
+	}
+	if d.history, err = openHistory(); err != nil {
+		return err
+	}
+	d.name = d.self()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return fmt.Errorf("reading this host's boot id: %w", err)

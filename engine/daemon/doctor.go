@@ -10,7 +10,7 @@ import (
 
 // doctor says what this host can do, and what a person can do about the rest.
 func (d *Daemon) doctor(ctx context.Context) control.Doctor {
-	out := control.Doctor{OK: true, Host: d.name, Probes: kernelProbes()}
+	out := control.Doctor{OK: true, Host: d.self(), Probes: kernelProbes()}
 	add := func(p control.Probe) { out.Probes = append(out.Probes, p) }
 	if d.endpoint != nil {
 		add(control.Probe{Name: "reachable for peers", OK: true, Detail: fmt.Sprintf("UDP port %d", d.endpoint.Port())})

@@ -173,7 +173,7 @@ func fail(w http.ResponseWriter, doing string, err error) {
 }
 
 func (d *Daemon) status(*http.Request) (any, error) {
-	s := control.Status{Version: d.opts.Version, Commit: d.opts.Commit, Pid: os.Getpid(), ID: string(d.identity.ID()), Name: d.name,
+	s := control.Status{Version: d.opts.Version, Commit: d.opts.Commit, Pid: os.Getpid(), ID: string(d.identity.ID()), Name: d.self(),
 		Since: d.since, Addresses: []string{}}
 	if d.why != nil {
 		s.Problem = d.why.Error()

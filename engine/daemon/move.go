@@ -153,7 +153,7 @@ func (a acceptor) Source(peer, app string) (handover.Source, error) {
 		return nil, err
 	}
 	if found.capsule == nil {
-		return nil, fmt.Errorf("%s is not on %s", app, a.d.name)
+		return nil, fmt.Errorf("%s is not on %s", app, a.d.self())
 	}
 	ctx, stop := context.WithTimeout(a.d.ctx, 10*time.Second)
 	defer stop()
@@ -164,13 +164,15 @@ func (a acceptor) Source(peer, app string) (handover.Source, error) {
 }
 
 func (a acceptor) Watch(peer string, offer *handover.Offer, app string) (func(handover.Progress), func(*handover.Result)) {
+	side := handover.SideSource
 	if offer != nil {
-		app = offer.Name
+		app, side = offer.Name, handover.SideDestination
 	}
 	name := a.PeerName(peer)
 	return func(p handover.Progress) {
 			a.d.events.tell(control.Event{Event: "progress", App: app, Peer: name, Progress: &p})
 		}, func(r *handover.Result) {
+			a.d.ended(side, r, offer != nil && offer.Check || offer == nil && refused(r))
 			log.Printf("move of %s, begun by %s: %s %s", app, name, r.Outcome, r.Reason)
 			a.d.events.tell(control.Event{Event: "result", App: app, Peer: name, Result: r})
 		}
@@ -183,19 +185,48 @@ func (d *Daemon) send(ctx context.Context, c *capsule.Capsule, peer transport.Pe
 	if err == nil {
 		l, err = d.dial(ctx, peer)
 	}
+	var r *handover.Result
 	if err != nil {
-		return &handover.Result{App: c.Spec().Name, From: d.name, To: peer.Name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
+		r = &handover.Result{App: c.Spec().Name, From: d.name, To: peer.Name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
+	} else {
+		r = d.moves.Send(ctx, l, d.engine.source(c, peer.ID, peer.Name), handover.SendOptions{App: c.Spec().Name, PeerName: peer.Name, Check: check, Progress: progress})
 	}
-	return d.moves.Send(ctx, l, d.engine.source(c, peer.ID, peer.Name), handover.SendOptions{App: c.Spec().Name, PeerName: peer.Name, Check: check, Progress: progress})
+	d.ended(handover.SideSource, r, check)
+	return r
 }
 
 // bring moves an app of a peer to this host.
 func (d *Daemon) bring(ctx context.Context, peer transport.Peer, app string, check bool, progress func(handover.Progress)) *handover.Result {
 	l, err := d.dial(ctx, peer)
+	var r *handover.Result
 	if err != nil {
-		return &handover.Result{App: app, From: peer.Name, To: d.name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
+		r = &handover.Result{App: app, From: peer.Name, To: d.name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
+	} else {
+		r = d.moves.Bring(ctx, l, app, acceptor{d}, handover.SendOptions{PeerName: peer.Name, Check: check, Progress: progress})
 	}
-	return d.moves.Bring(ctx, l, app, acceptor{d}, handover.SendOptions{PeerName: peer.Name, Check: check, Progress: progress})
+	d.ended(handover.SideDestination, r, check)
+	return r
+}
+
+// ended remembers a move, unless it was only asked for. This host's name in it is
+// the one of now, should it have got another since the daemon started.
+func (d *Daemon) ended(side handover.Side, r *handover.Result, asked bool) {
+	host := &r.From
+	if side == handover.SideDestination {
+		host = &r.To
+	}
+	if *host == d.name {
+		*host = d.self()
+	}
+	if !asked {
+		d.history.add(string(side), r)
+	}
+}
+
+// refused tells what a peer's question, or a move that it was told why not, comes to
+// here: nothing has happened.
+func refused(r *handover.Result) bool {
+	return r.Outcome == handover.Stayed && (r.Reason == "" || len(r.Problems) > 0)
 }
 
 // cause is why something under ctx failed.

@@ -189,10 +189,10 @@ func (d *Daemon) lastWord(c *transport.Conn, s *transport.Stream, kind transport
 // come for the same app.
 func (d *Daemon) beginHome(ask *homeAsk) (in *files.Incoming, answer []byte, leave func(), err error) {
 	if !paths.ValidID(ask.App) || !d.departed.started(ask.App) {
-		return nil, nil, nil, fmt.Errorf("%.64q was not started on %s, so nothing of it is at home there", ask.Name, d.name)
+		return nil, nil, nil, fmt.Errorf("%.64q was not started on %s, so nothing of it is at home there", ask.Name, d.self())
 	}
 	if f, err := d.find(ask.App); err == nil && f.capsule != nil {
-		return nil, nil, nil, fmt.Errorf("%s is on %s itself", f.app.Name, d.name)
+		return nil, nil, nil, fmt.Errorf("%s is on %s itself", f.app.Name, d.self())
 	}
 	d.mu.Lock()
 	busy := d.returns[ask.App]

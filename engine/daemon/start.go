@@ -14,7 +14,6 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/control"
-	"hither/engine/desktop"
 	"hither/engine/display"
 	"hither/engine/launch"
 )
@@ -40,7 +39,7 @@ func (d *Daemon) installed() control.InstalledApps {
 
 // start starts an app in a capsule, as `hither run -d` does, on a desktop: the one of
 // the request, or the one where hither was last used.
-func (d *Daemon) start(ctx context.Context, r control.StartRequest, env []string) (any, error) {
+func (d *Daemon) start(ctx context.Context, r control.StartRequest, env []string) (*control.App, error) {
 	argv, name, dir := r.Command, r.Name, r.Dir
 	inTerminal := false
 	switch {
@@ -66,30 +65,35 @@ func (d *Daemon) start(ctx context.Context, r control.StartRequest, env []string
 	case r.Unsandboxed:
 		argv, more = launch.Unsandbox(argv)
 	}
+	spec := capsule.Spec{Name: name, Argv: argv, Dir: dir, Env: append(onDesktop(env), more...)}
+	out, err := d.launch(ctx, spec, env)
+	if err == nil && inTerminal {
+		openTerminal(out.Name, env)
+	}
+	return out, err
+}
+
+// launch starts what is described, on a desktop.
+func (d *Daemon) launch(ctx context.Context, spec capsule.Spec, env []string) (*control.App, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return nil, fmt.Errorf("finding your home folder: %w", err)
 	}
-	if dir = cmp.Or(dir, home); !filepath.IsAbs(dir) {
-		return nil, usage("", "the folder %s: wanted is a path that begins with /", dir)
+	if spec.Dir = cmp.Or(spec.Dir, home); !filepath.IsAbs(spec.Dir) {
+		return nil, usage("", "the folder %s: wanted is a path that begins with /", spec.Dir)
 	}
-	if env == nil {
-		d.mu.Lock()
-		env = d.desktop
-		d.mu.Unlock()
-	}
+	spec.Umask, spec.Detached, spec.Origin = 0o022, true, launch.Origin()
 	d.starting.Lock() // so that two get two names
 	defer d.starting.Unlock()
-	if name, err = launch.Name(name, argv); err != nil {
+	if spec.Name, err = launch.Name(spec.Name, spec.Argv); err != nil {
 		return nil, err
 	}
-	c, err := capsule.Start(ctx, capsule.Spec{Name: name, Argv: argv, Dir: dir, Env: append(onDesktop(env), more...), Umask: 0o022,
-		Detached: true, Origin: launch.Origin()}, [3]*os.File{})
+	c, err := capsule.Start(ctx, spec, [3]*os.File{})
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	log.Printf("started %s: %s", name, strings.Join(argv, " "))
+	log.Printf("started %s: %s", spec.Name, strings.Join(spec.Argv, " "))
 	if env != nil {
 		desk, stop := context.WithTimeout(ctx, desktopPatience)
 		defer stop()
@@ -97,14 +101,12 @@ func (d *Daemon) start(ctx context.Context, r control.StartRequest, env []string
 			log.Printf("%v", err)
 		}
 	}
-	if inTerminal {
-		openTerminal(name, env)
-	}
 	st, err := c.State()
 	if err != nil {
-		return nil, fmt.Errorf("%s has ended at once: %w", name, err)
+		return nil, fmt.Errorf("%s has ended at once: %w", spec.Name, err)
 	}
-	return describe(c, st), nil
+	a := describe(c, st)
+	return &a, nil
 }
 
 // onDesktop is this process's environment with another desktop in it.
@@ -135,9 +137,4 @@ func openTerminal(name string, env []string) {
 		return
 	}
 	go cmd.Wait() //nolint:errcheck // only reaped
-}
-
-// entryOf is the desktop file that a running program is; nil if there is none.
-func (d *Daemon) entryOf(instance, class string, argv []string) *desktop.Entry {
-	return desktop.Match(d.menu.list(), instance, class, argv)
 }
