@@ -128,7 +128,7 @@ to are those that were paired with this one.`,
 			root.AddCommand(c)
 		}
 	}
-	add("apps", runCommand(), lsCommand(), inspectCommand(), attachCommand(), execCommand(), stopCommand(), filesCommand())
+	add("apps", runCommand(), lsCommand(), inspectCommand(), attachCommand(), execCommand(), stopCommand(), filesCommand(), menuCommand())
 	add("moves", checkCommand(), sendCommand(), bringCommand(), claimCommand())
 	add("hosts", peersCommand(), pairCommand(), doctorCommand(), eventsCommand(), daemonCommand())
 	return root
