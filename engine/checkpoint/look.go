@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,9 +126,6 @@ func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
 	if err := s.lookAtMemory(p); err != nil {
 		return s, err
 	}
-	if err := p.Scout(); err != nil {
-		return s, err
-	}
 	for _, th := range p.Threads {
 		t, err := f.lookAtThread(p, th)
 		if err != nil {
@@ -142,6 +140,19 @@ func (s *seen) lookAtMemory(p *tracee.Process) error {
 	var err error
 	if s.mappings, err = readMappings(p.Pid); err != nil {
 		return err
+	}
+	known := tracee.Known{Auxv: s.auxv, Ignored: s.status.number("SigIgn", 16)}
+	for _, m := range s.mappings {
+		if tracee.IsTrain(m.End-m.Start, m.Path) {
+			known.Memory = append(known.Memory, m.Start)
+		}
+	}
+	old, err := p.Scout(known)
+	if err != nil {
+		return err
+	}
+	if len(old) > 0 {
+		s.mappings = slices.DeleteFunc(s.mappings, func(m mapping) bool { return slices.Contains(old, m.Start) })
 	}
 	var spans []memory.Range
 	for _, m := range s.mappings {

@@ -75,9 +75,8 @@ func (f *Frozen) process(p *tracee.Process, s *seen) (*image.Process, error) {
 		}
 		out.Threads = append(out.Threads, *t)
 	}
-	if err := p.Unprepare(); err != nil {
-		return nil, fmt.Errorf("leaving the process as it was: %w", err)
-	}
+	// The train stays: if the app moves, it ends with the process, and if not,
+	// Thaw takes it away.
 	return out, nil
 }
 

@@ -3,6 +3,8 @@
 package kernel
 
 import (
+	"slices"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -92,15 +94,18 @@ func PtraceSetRegs(tid int, regs *unix.PtraceRegs) error {
 	return ptracePtr(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(regs))
 }
 
+var xstates = sync.Pool{New: func() any { return new([maxXState]byte) }}
+
 // PtraceGetXState reads the extended registers (XSAVE layout, the size this CPU uses).
 func PtraceGetXState(tid int) ([]byte, error) {
-	buf := make([]byte, maxXState)
+	buf := xstates.Get().(*[maxXState]byte)
+	defer xstates.Put(buf)
 	iov := unix.Iovec{Base: &buf[0], Len: uint64(len(buf))}
 	err := ptracePtr(unix.PTRACE_GETREGSET, tid, ntX86XState, unsafe.Pointer(&iov))
 	if err != nil {
 		return nil, err
 	}
-	return buf[:iov.Len:iov.Len], nil
+	return slices.Clone(buf[:iov.Len]), nil
 }
 
 // PtraceSetXState writes the extended registers. A state shorter than this
@@ -181,6 +186,23 @@ func PtraceGetRseq(tid int) (RseqConfig, error) {
 	var config RseqConfig
 	err := ptracePtr(unix.PTRACE_GET_RSEQ_CONFIGURATION, tid, unsafe.Sizeof(config), unsafe.Pointer(&config))
 	return config, err
+}
+
+// QuietStops tells the kernel to send this process no SIGCHLD when a child or a
+// tracee stops (SA_NOCLDSTOP, sigaction(2)); those that end still raise it. Go's handler
+// takes it, stop by stop, on the very thread that traces.
+func QuietStops() error {
+	// struct kernel_sigaction, x86-64.
+	var action struct{ handler, flags, restorer, mask uint64 }
+	const noStops, sigsetSize = 1, 8
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&action)), sigsetSize, 0, 0); errno != 0 {
+		return errno
+	}
+	action.flags |= noStops
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&action)), 0, sigsetSize, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // WaitTracee is one look (never a wait) at a tracee of the calling thread:

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,8 @@ func TestMain(m *testing.M) {
 		case "keeper":
 			capsule.KeeperMain()
 			os.Exit(0)
+		case "capture-and-wait":
+			captureAndWait(os.Args[2])
 		}
 	}
 	os.Exit(m.Run())
@@ -307,6 +311,55 @@ for turn in range(100000):
 		lines := a.await(t, "turn "+fmt.Sprint((hop+1)*15)+" ")
 		t.Log(lines[len(lines)-1])
 	}
+}
+
+// captureAndWait is a tracer that is about to be killed.
+func captureAndWait(pid string) {
+	tr := tracee.New()
+	err := tr.Do(func() error {
+		init, err := strconv.Atoi(pid)
+		if err != nil {
+			return err
+		}
+		frozen, err := checkpoint.Freeze(tr, init)
+		if err != nil {
+			return err
+		}
+		_, err = frozen.Capture(checkpoint.Identity{ID: "0123456789abcdef", Name: "dies", Main: 2})
+		return err
+	})
+	fmt.Println("captured", err)
+	select {}
+}
+
+// TestTracerDies moves an app whose tracer was killed when it had just captured it: the
+// app runs on, and takes nothing of that along.
+func TestTracerDies(t *testing.T) {
+	ctx := house(t)
+	a := start(t, ctx, "/usr/bin/python3", "-u", "-c", `
+import os, time
+os.fork()
+for i in range(100000):
+    print("tick", i)
+    time.sleep(0.01)
+`)
+	a.await(t, "tick 3")
+	tracer := exec.Command("/proc/self/exe", "capture-and-wait", strconv.Itoa(a.c.InitPid()))
+	says, err := tracer.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tracer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(says).ReadString('\n')
+	_ = tracer.Process.Kill()
+	_ = tracer.Wait()
+	if line != "captured <nil>\n" {
+		t.Fatal(line, err)
+	}
+	clone(t, ctx, a.c)
+	a.await(t, fmt.Sprintf("tick %d", len(a.await(t, "tick 3"))))
 }
 
 // TestForeignVDSO moves a program as if between kernels with different vdsos,

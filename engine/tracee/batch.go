@@ -154,7 +154,7 @@ func (th *Thread) Exec(path, argv, envp uint64) error {
 	if th.Tid != th.p.Pid || len(th.p.Threads) != 1 {
 		return errors.New("exec needs a process of one thread")
 	}
-	err := th.stepping(func(step func(uintptr, ...uint64) (uint64, error)) error {
+	err := th.stepping(false, func(step func(uintptr, ...uint64) (uint64, error)) error {
 		if _, err := step(unix.SYS_EXECVE, path, argv, envp); err != nil {
 			return err
 		}

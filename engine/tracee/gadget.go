@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"hither/engine/kernel"
 )
 
@@ -29,9 +31,10 @@ func (p *Process) findGadget() (uint64, error) {
 		return p.gadget, nil
 	}
 	p.gadget = 0
-	if at, ok := p.inVDSO(syscallInstruction); ok {
-		p.gadget = at
-		return at, nil
+	base, vdso := p.vdso(nil)
+	if i := bytes.Index(vdso, syscallInstruction); i >= 0 {
+		p.gadget = base + uint64(i)
+		return p.gadget, nil
 	}
 	err := p.eachMapping(func(m mapping) bool {
 		if m.rights[2] != 'x' || m.name == "[vsyscall]" {
@@ -52,15 +55,47 @@ func (p *Process) findGadget() (uint64, error) {
 	return p.gadget, err
 }
 
+// Known is what a caller has read of a process anyway.
+type Known struct {
+	Auxv    []byte   // proc_pid_auxv(5)
+	Ignored uint64   // the signals it ignores: SigIgn of proc_pid_status(5)
+	Memory  []uint64 // where mappings with the name and the size of a train lie, see IsTrain
+}
+
+// IsTrain says whether a mapping, by its size and its name in /proc, may be a train.
+func IsTrain(size uint64, name string) bool { return size == TrainSize && name == trainName }
+
+const trainName = "/memfd: (deleted)"
+
 // Scout finds out beforehand what Prepare needs to know of the process. Unlike all
-// else it may be called off the tracer's thread, while nothing else is done with the process.
-func (p *Process) Scout() error {
-	if _, err := p.findGadget(); err != nil {
-		return err
+// else it may be called off the tracer's thread, while nothing else is done with the
+// process. It returns where trains of a tracer that died lie, which Prepare unmaps: they
+// are no memory of the program's.
+func (p *Process) Scout(known Known) (old []uint64, err error) {
+	s := &scouted{calm: known.Ignored&(1<<(unix.SIGTRAP-1)) == 0}
+	base, vdso := p.vdso(known.Auxv)
+	if i := bytes.Index(vdso, syscallInstruction); i >= 0 {
+		p.gadget = base + uint64(i)
+	} else if _, err := p.findGadget(); err != nil {
+		return nil, err
 	}
+	if s.zero, err = p.findZero(base, vdso); err != nil {
+		return nil, err
+	}
+	for _, at := range known.Memory {
+		if p.holds(at, trainCode) {
+			s.old = append(s.old, at)
+		}
+	}
+	p.scouted = s
+	return s.old, nil
+}
+
+// scout is Scout for a caller who knows nothing.
+func (p *Process) scout() error {
 	s := &scouted{}
 	var err error
-	if s.zero, err = p.findZero(); err != nil {
+	if s.zero, err = p.findZero(p.vdso(nil)); err != nil {
 		return err
 	}
 	if s.old, err = p.leftovers(); err != nil {
@@ -73,13 +108,13 @@ func (p *Process) Scout() error {
 type scouted struct {
 	zero uint64
 	old  []uint64
+	calm bool // it is known not to ignore SIGTRAP
 }
 
 // findZero finds a zero byte, which makes an empty string.
-func (p *Process) findZero() (uint64, error) {
-	zero := []byte{0}
-	if at, ok := p.inVDSO(zero); ok {
-		return at, nil
+func (p *Process) findZero(base uint64, vdso []byte) (uint64, error) {
+	if i := bytes.IndexByte(vdso, 0); i >= 0 {
+		return base + uint64(i), nil
 	}
 	var at uint64
 	err := p.eachMapping(func(m mapping) bool {
@@ -98,11 +133,10 @@ func (p *Process) findZero() (uint64, error) {
 	return at, err
 }
 
-// inVDSO looks for bytes in what the auxiliary vector says is the vdso.
-func (p *Process) inVDSO(what []byte) (uint64, bool) {
-	auxv, err := kernel.ReadProc(fmt.Sprintf("/proc/%d/auxv", p.Pid))
-	if err != nil {
-		return 0, false
+// vdso reads what the auxiliary vector (nil: not read yet) says is the vdso.
+func (p *Process) vdso(auxv []byte) (base uint64, image []byte) {
+	if auxv == nil {
+		auxv, _ = kernel.ReadProc(fmt.Sprintf("/proc/%d/auxv", p.Pid))
 	}
 	for ; len(auxv) >= 16; auxv = auxv[16:] {
 		if binary.LittleEndian.Uint64(auxv) != atSysinfoEhdr {
@@ -111,15 +145,14 @@ func (p *Process) inVDSO(what []byte) (uint64, bool) {
 		base := binary.LittleEndian.Uint64(auxv[8:])
 		image := make([]byte, vdsoSize)
 		if p.Read(image[:vdsoSize/2], base) != nil || !bytes.HasPrefix(image, []byte("\x7fELF")) {
-			return 0, false
+			return 0, nil
 		}
 		if p.Read(image[vdsoSize/2:], base+vdsoSize/2) != nil {
 			image = image[:vdsoSize/2]
 		}
-		i := bytes.Index(image, what)
-		return base + uint64(i), i >= 0
+		return base, image
 	}
-	return 0, false
+	return 0, nil
 }
 
 func (p *Process) holds(at uint64, what []byte) bool {
@@ -140,7 +173,7 @@ func (p *Process) leftovers() ([]uint64, error) {
 	}
 	var all []uint64
 	err = p.eachMapping(func(m mapping) bool {
-		if m.end-m.start == TrainSize && m.name == "/memfd: (deleted)" && p.holds(m.start, trainCode) {
+		if IsTrain(m.end-m.start, m.name) && p.holds(m.start, trainCode) {
 			all = append(all, m.start)
 		}
 		return true

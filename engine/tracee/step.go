@@ -19,7 +19,7 @@ const maxErrno = 4095
 // instruction that is already there. It needs no train; it takes three stops.
 func (th *Thread) StepSyscall(nr uintptr, args ...uint64) (uint64, error) {
 	var result uint64
-	err := th.stepping(func(step func(uintptr, ...uint64) (uint64, error)) error {
+	err := th.stepping(false, func(step func(uintptr, ...uint64) (uint64, error)) error {
 		var err error
 		result, err = step(nr, args...)
 		return err
@@ -33,14 +33,22 @@ func (th *Thread) StepSyscall(nr uintptr, args ...uint64) (uint64, error) {
 // After a call the thread stands in a syscall-exit-stop, whose way back to the
 // program does not restart an interrupted call. So it is interrupted there, and
 // continued into a PTRACE_EVENT_STOP before the program's next instruction.
-func (th *Thread) stepping(fn func(step func(uintptr, ...uint64) (uint64, error)) error) error {
+//
+// Quick steps, by PTRACE_SINGLESTEP, take one stop for each call and none at the end. But
+// the kernel resets an ignored SIGTRAP to its default, and does not take the trap flag
+// back if the tracer dies: a batch must follow.
+func (th *Thread) stepping(quick bool, fn func(step func(uintptr, ...uint64) (uint64, error)) error) error {
 	if err := th.ok(); err != nil {
 		return err
 	}
 	if err := th.injectable(); err != nil {
 		return err
 	}
-	if err := kernel.PtraceSetSigMask(th.Tid, ^uint64(0)); err != nil {
+	how, mask := th.step, ^uint64(0)
+	if quick {
+		how, mask = th.quickStep, allButTrap
+	}
+	if err := kernel.PtraceSetSigMask(th.Tid, mask); err != nil {
 		return th.failed("blocking the signals", err)
 	}
 	gadget, err := th.p.findGadget()
@@ -48,7 +56,7 @@ func (th *Thread) stepping(fn func(step func(uintptr, ...uint64) (uint64, error)
 		return errors.Join(err, th.putBack())
 	}
 	err = fn(func(nr uintptr, args ...uint64) (uint64, error) {
-		value, err := th.step(gadget, nr, args)
+		value, err := how(gadget, nr, args)
 		if err != nil {
 			return 0, err
 		}
@@ -60,14 +68,61 @@ func (th *Thread) stepping(fn func(step func(uintptr, ...uint64) (uint64, error)
 	if th.gone {
 		return err
 	}
-	if rerr := th.comeToRest(); rerr != nil {
+	rest := th.comeToRest
+	if quick {
+		rest = th.putBack
+	}
+	if rerr := rest(); rerr != nil {
 		return errors.Join(err, rerr)
+	}
+	if quick && err == nil {
+		return nil // the batch does it: it has the train, by which signals come back as they were
 	}
 	return errors.Join(err, th.queueAgain())
 }
 
 // step runs one call up to its syscall-exit-stop.
 func (th *Thread) step(gadget uint64, nr uintptr, args []uint64) (uint64, error) {
+	if err := th.setCall(gadget, nr, args); err != nil {
+		return 0, err
+	}
+	for range 2 { // the call's entry, its exit
+		if err := th.resume(kernel.PtraceSyscall, isSyscallStop); err != nil {
+			return 0, fmt.Errorf("system call %d: %w", nr, err)
+		}
+	}
+	var regs unix.PtraceRegs
+	if err := kernel.PtraceGetRegs(th.Tid, &regs); err != nil {
+		return 0, th.failed("reading the registers", err)
+	}
+	return regs.Rax, nil
+}
+
+// quickStep runs one call up to the trap after it. As with the train, that may hide a
+// SIGTRAP of the program's own.
+func (th *Thread) quickStep(gadget uint64, nr uintptr, args []uint64) (uint64, error) {
+	if err := th.setCall(gadget, nr, args); err != nil {
+		return 0, err
+	}
+	after := gadget + uint64(len(syscallInstruction))
+	var regs unix.PtraceRegs
+	err := th.resume(kernel.PtraceSingleStep, func(s unix.WaitStatus) bool {
+		if event(s) != 0 || s.StopSignal() != unix.SIGTRAP || kernel.PtraceGetRegs(th.Tid, &regs) != nil || regs.Rip != after {
+			return false
+		}
+		if info, err := kernel.PtraceGetSiginfo(th.Tid); err == nil && !trapped(&info) {
+			th.heard = append(th.heard, info)
+		}
+		return true
+	})
+	if err != nil {
+		return 0, fmt.Errorf("system call %d: %w", nr, err)
+	}
+	return regs.Rax, nil
+}
+
+// setCall sets the registers for a call at a `syscall` instruction.
+func (th *Thread) setCall(gadget uint64, nr uintptr, args []uint64) error {
 	regs := th.callRegs(gadget)
 	regs.Rax = uint64(nr)
 	for i, to := range []*uint64{&regs.Rdi, &regs.Rsi, &regs.Rdx, &regs.R10, &regs.R8, &regs.R9} {
@@ -77,17 +132,9 @@ func (th *Thread) step(gadget uint64, nr uintptr, args []uint64) (uint64, error)
 		}
 	}
 	if err := kernel.PtraceSetRegs(th.Tid, &regs); err != nil {
-		return 0, th.failed("setting the registers", err)
+		return th.failed("setting the registers", err)
 	}
-	for range 2 { // the call's entry, its exit
-		if err := th.resume(kernel.PtraceSyscall, isSyscallStop); err != nil {
-			return 0, fmt.Errorf("system call %d: %w", nr, err)
-		}
-	}
-	if err := kernel.PtraceGetRegs(th.Tid, &regs); err != nil {
-		return 0, th.failed("reading the registers", err)
-	}
-	return regs.Rax, nil
+	return nil
 }
 
 // comeToRest puts registers and mask back and goes into a PTRACE_EVENT_STOP. The
@@ -221,7 +268,7 @@ func (th *Thread) queue(info *kernel.Siginfo) error {
 	}
 	// The kernel takes a siginfo as it is only from the thread itself.
 	copy(th.p.train.desk(), info[:])
-	return th.stepping(func(step func(uintptr, ...uint64) (uint64, error)) error {
+	return th.stepping(false, func(step func(uintptr, ...uint64) (uint64, error)) error {
 		pid, err := step(unix.SYS_GETPID)
 		if err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
 )
 
 // ErrGone is reported of a thread that ended while it was held.
@@ -67,6 +69,7 @@ func (t *Tracer) loop(ready chan struct{}) {
 		runtime.UnlockOSThread()
 		return
 	}
+	_ = kernel.QuietStops() // louder stops are slower, no more
 	// Naps while waiting for a stop should be as short as asked.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 	t.tid.Store(int64(unix.Gettid()))

@@ -104,15 +104,16 @@ func (p *Process) Prepare(at uint64) error {
 
 func (p *Process) makeTrain(th *Thread, at uint64) error {
 	if p.scouted == nil {
-		if err := p.Scout(); err != nil {
+		if err := p.scout(); err != nil {
 			return err
 		}
 	}
-	empty, old := p.scouted.zero, p.scouted.old
+	empty, old, calm := p.scouted.zero, p.scouted.old, p.scouted.calm
 	p.scouted = nil // good for once
 	tr := &train{users: 1}
 	var fd uint64
-	err := th.stepping(func(step func(uintptr, ...uint64) (uint64, error)) error {
+	// The quick steps leave a mark that the first journey takes away: it comes at once.
+	err := th.stepping(calm, func(step func(uintptr, ...uint64) (uint64, error)) error {
 		for _, start := range old {
 			if _, err := step(unix.SYS_MUNMAP, start, TrainSize); err != nil {
 				return fmt.Errorf("unmapping what an earlier tracer left: %w", err)

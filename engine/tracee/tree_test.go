@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,6 +105,71 @@ func TestIgnoredTrap(t *testing.T) {
 		if len(v.line(t)) == 16 && v.out.Buffered() == 0 {
 			break
 		}
+	}
+}
+
+// TestQuickSteps prepares processes by what is known of them. One has a SIGTRAP of its own
+// waiting, which is neither lost nor taken for one of ours; one ignores SIGTRAP, and still does afterwards.
+func TestQuickSteps(t *testing.T) {
+	for how, script := range map[string]string{
+		"waiting": `
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTRAP])
+signal.pthread_kill(threading.get_ident(), signal.SIGTRAP)
+print("ready", flush=True)
+signal.sigwait([signal.SIGUSR1])
+print(signal.sigtimedwait([signal.SIGTRAP], 0).si_pid == os.getpid(), signal.sigtimedwait([signal.SIGTRAP], 0), flush=True)
+`,
+		"plain": `
+print("ready", flush=True)
+signal.sigwait([signal.SIGUSR1])
+print(True, None, flush=True)
+`,
+		"ignoring": `
+signal.signal(signal.SIGTRAP, signal.SIG_IGN)
+print("ready", flush=True)
+signal.sigwait([signal.SIGUSR1])
+ignored = int(open("/proc/self/status").read().split("SigIgn:")[1].split()[0], 16)
+print(ignored >> signal.SIGTRAP - 1 & 1 == 1, None, flush=True)
+`,
+	} {
+		t.Run(how, func(t *testing.T) {
+			v := start(t, nil, "python3", "-c", "import os, signal, threading\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"+script)
+			v.line(t)
+			tr := newTracer(t)
+			do(t, tr, func() error {
+				p, err := tr.Seize(v.Process.Pid)
+				if err != nil {
+					return err
+				}
+				before := p.Leader().Stops()
+				raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
+				if err != nil {
+					return err
+				}
+				_, after, _ := strings.Cut(string(raw), "SigIgn:\t")
+				ignored, err := strconv.ParseUint(after[:16], 16, 64)
+				if err != nil {
+					return err
+				}
+				if _, err := p.Scout(Known{Ignored: ignored}); err != nil {
+					return err
+				}
+				if err := p.Prepare(0); err != nil {
+					return err
+				}
+				if stops := p.Leader().Stops() - before; how == "plain" && stops != 3 { // two calls, one journey
+					return fmt.Errorf("preparing took %d stops", stops)
+				}
+				if got, err := p.Leader().Syscall(unix.SYS_GETPID); err != nil || int(got) != p.Pid {
+					return fmt.Errorf("getpid %d %v", got, err)
+				}
+				return tr.Detach(p)
+			})
+			unix.Kill(v.Process.Pid, unix.SIGUSR1)
+			if got := v.line(t); got != "True None" {
+				t.Fatal(got)
+			}
+		})
 	}
 }
 

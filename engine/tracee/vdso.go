@@ -27,8 +27,8 @@ const (
 // return from it, so that the program can go on with another kernel's vdso. The process
 // must be prepared.
 func (p *Process) StepOutOfVDSO() error {
-	base, ok := p.inVDSO([]byte("\x7fELF"))
-	if !ok {
+	base, image := p.vdso(nil)
+	if image == nil {
 		return nil
 	}
 	if p.train == nil {
@@ -86,9 +86,11 @@ func (th *Thread) stepped(s unix.WaitStatus) bool {
 		return false
 	}
 	info, err := kernel.PtraceGetSiginfo(th.Tid)
-	if err != nil {
-		return false
-	}
+	return err == nil && trapped(&info)
+}
+
+// trapped says whether a SIGTRAP is one of the processor's.
+func trapped(info *kernel.Siginfo) bool {
 	switch info.Code() {
 	case trapBreak, trapTrace, trapHardware:
 		return true
