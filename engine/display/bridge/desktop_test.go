@@ -45,7 +45,8 @@ func onBoth(t *testing.T, f func(t *testing.T, b *bench)) {
 type bench struct {
 	t             testing.TB
 	capsule, desk *xservers.Server
-	app, user     *xwire.Conn // an app inside; a person at the desktop
+	app, user     *xwire.Conn // an app inside; another of the desktop's
+	screen        *xwire.Conn // what a person sees and uses: the same, but with Xwayland
 	o             Options
 
 	orders chan display.Order
@@ -61,6 +62,7 @@ func newBench(t testing.TB, desk *xservers.Server, manager bool) *bench {
 	b := &bench{t: t, capsule: startCapsule(t), desk: desk}
 	b.app = dial(t, b.capsule, xwire.XTest, xwire.Shape, xwire.Res, xwire.XFixes)
 	b.user = dial(t, desk, xwire.XTest, xwire.Shape, xwire.Res, xwire.XFixes)
+	b.screen = b.user
 	b.o = Options{Begin: display.Begin{Socket: b.capsule.Socket(), ID: "test", Name: "test"}, Display: desk.Display}
 	if manager {
 		b.manage()
@@ -264,7 +266,7 @@ func place(t testing.TB, c *xwire.Conn, w xwire.Window) rect {
 // pixel is the colour at a place of the desktop.
 func (b *bench) pixel(x, y int) uint32 {
 	b.t.Helper()
-	r, err := b.user.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(b.user.Root()), int16(x), int16(y), 1, 1, 0xffffffff)
+	r, err := b.screen.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(b.screen.Root()), int16(x), int16(y), 1, 1, 0xffffffff)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -295,8 +297,8 @@ func (b *bench) ready(name string, app xwire.Window) (xwire.Window, rect) {
 
 // hand plays what a person does.
 func (b *bench) hand(kind, detail uint8, x, y int) {
-	b.user.XTestFakeInput(kind, detail, 0, b.user.Root(), int16(x), int16(y), 0)
-	_ = b.user.Flush()
+	b.screen.XTestFakeInput(kind, detail, 0, b.screen.Root(), int16(x), int16(y), 0)
+	_ = b.screen.Flush()
 }
 
 func (b *bench) click(x, y int) {

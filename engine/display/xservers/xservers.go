@@ -60,7 +60,6 @@ func Xvnc(t testing.TB, size string, args ...string) *Server {
 		"-rfbunixpath", filepath.Join(t.TempDir(), "rfb")}, args...)...)
 }
 
-
 // Start runs a server. The test is skipped where it is not installed. Who wants no
 // stranger to connect says so by -auth.
 func Start(t testing.TB, program string, args ...string) *Server {
