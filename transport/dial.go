@@ -22,11 +22,25 @@ func (e *Endpoint) Dial(ctx context.Context, peer Peer) (*Conn, error) {
 	if len(targets) == 0 {
 		return nil, &UnreachableError{Peer: peer.Name, Tried: peer.Addresses, Err: err}
 	}
+	c, failed := race(ctx, targets, func(ctx context.Context, target *net.UDPAddr) (*Conn, error) {
+		return e.dialOne(ctx, peer, target)
+	}, func(c *Conn) { c.Close("another address was faster") })
+	if failed != nil {
+		return nil, e.failure(peer, failed)
+	}
+	if !e.start(c) {
+		return nil, fmt.Errorf("dialling %s: %w", peer.Name, net.ErrClosed)
+	}
+	return c, nil
+}
+
+// race tries one target after the other with a short delay, and all at the same
+// time if none answers. The first that works wins; what comes later is dropped.
+func race[T any](ctx context.Context, targets []*net.UDPAddr, dial func(context.Context, *net.UDPAddr) (T, error), drop func(T)) (won T, failed []error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-
 	type result struct {
-		conn *Conn
+		conn T
 		err  error
 	}
 	results := make(chan result)
@@ -36,17 +50,16 @@ func (e *Endpoint) Dial(ctx context.Context, peer Peer) (*Conn, error) {
 		next++
 		running++
 		go func() {
-			c, err := e.dialOne(ctx, peer, target)
+			c, err := dial(ctx, target)
 			select {
 			case results <- result{c, err}:
 			case <-ctx.Done():
-				if c != nil {
-					c.Close("another address was faster")
+				if err == nil {
+					drop(c)
 				}
 			}
 		}()
 	}
-	var failed []error
 	try()
 	timer := time.NewTimer(stagger)
 	defer timer.Stop()
@@ -55,9 +68,6 @@ func (e *Endpoint) Dial(ctx context.Context, peer Peer) (*Conn, error) {
 		case r := <-results:
 			running--
 			if r.err == nil {
-				if !e.start(r.conn) {
-					return nil, fmt.Errorf("dialling %s: %w", peer.Name, net.ErrClosed)
-				}
 				return r.conn, nil
 			}
 			failed = append(failed, r.err)
@@ -71,10 +81,10 @@ func (e *Endpoint) Dial(ctx context.Context, peer Peer) (*Conn, error) {
 				timer.Reset(stagger)
 			}
 		case <-ctx.Done():
-			return nil, e.failure(peer, append(failed, context.Cause(ctx)))
+			return won, append(failed, context.Cause(ctx))
 		}
 	}
-	return nil, e.failure(peer, failed)
+	return won, failed
 }
 
 // failure picks what tells a person most: being refused by the right host,
@@ -83,6 +93,9 @@ func (e *Endpoint) failure(peer Peer, failed []error) error {
 	for _, err := range failed {
 		if refused, ok := errors.AsType[*RefusedError](err); ok {
 			return refused
+		}
+		if errors.Is(err, ErrSelf) || errors.Is(err, ErrOtherVersion) {
+			return err
 		}
 	}
 	for _, err := range failed {

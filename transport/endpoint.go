@@ -93,9 +93,13 @@ type Endpoint struct {
 	halfOpen atomic.Int64
 	accepted chan *Conn
 
-	mu     sync.Mutex
-	live   map[*Conn]struct{}
-	closed bool
+	pairings chan *Pairing
+	tickets  tickets
+
+	mu           sync.Mutex
+	live         map[*Conn]struct{}
+	pairingsFrom map[string]int // that others began, by place; "" is all
+	closed       bool
 
 	ctx    context.Context // ends with the endpoint
 	cancel context.CancelFunc
@@ -116,7 +120,8 @@ func Listen(addr string, identity *Identity, trust *Trust, opts Options) (*Endpo
 		return nil, err
 	}
 	e := &Endpoint{identity: identity, trust: trust, opts: opts, socket: socket,
-		accepted: make(chan *Conn, 64), live: make(map[*Conn]struct{})}
+		accepted: make(chan *Conn, 64), live: make(map[*Conn]struct{}),
+		pairings: make(chan *Pairing, 4), pairingsFrom: make(map[string]int)}
 	e.name.Store(&opts.Name)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	reset := quic.StatelessResetKey(identity.secret("stateless reset"))
@@ -229,11 +234,30 @@ func (e *Endpoint) Close() error {
 	return err
 }
 
+// Drop ends all connections with a host, as when it is not paired any more.
+func (e *Endpoint) Drop(id ID) {
+	e.mu.Lock()
+	var all []*Conn
+	for c := range e.live {
+		if c.peer.ID == id {
+			all = append(all, c)
+		}
+	}
+	e.mu.Unlock()
+	for _, c := range all {
+		_ = c.quic.CloseWithError(codeNoPeer, "not paired any more")
+	}
+}
+
 func (e *Endpoint) acceptAll() {
 	for {
 		q, err := e.listener.Accept(e.ctx)
 		if err != nil {
 			return
+		}
+		if q.ConnectionState().TLS.NegotiatedProtocol == alpnPair {
+			e.work.Go(func() { e.welcomePairing(q) })
+			continue
 		}
 		e.work.Go(func() { e.welcome(q) })
 	}

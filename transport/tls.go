@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 )
 
 // alpn names the protocol and its version; a host that speaks another one
@@ -44,7 +45,8 @@ func (i *Identity) dialTLS(p Peer) *tls.Config {
 	return c
 }
 
-// listenTLS accepts the keys in the book. refused learns of all others.
+// listenTLS accepts the keys in the book; any key for a pairing, and for nothing
+// else. refused learns of all others.
 func (i *Identity) listenTLS(trust *Trust, accepted func(context.Context), refused func(net.Addr, error)) *tls.Config {
 	c := i.base()
 	c.ClientAuth = tls.RequireAnyClientCert
@@ -52,6 +54,9 @@ func (i *Identity) listenTLS(trust *Trust, accepted func(context.Context), refus
 		from, ctx := hello.Conn.RemoteAddr(), hello.Context()
 		one := c.Clone()
 		one.GetConfigForClient = nil
+		if slices.Contains(hello.SupportedProtos, alpnPair) {
+			return i.pairListenTLS(one, func() { accepted(ctx) }), nil
+		}
 		one.VerifyConnection = func(cs tls.ConnectionState) error {
 			if _, err := trusted(trust, cs.PeerCertificates); err != nil {
 				refused(from, err)
