@@ -133,6 +133,7 @@ func (w *warden) pair(peers []transport.Peer) error {
 		if p.Name == w.spec.Name {
 			continue
 		}
+		p.Permissions = map[string]bool{transport.PermitSend: true, transport.PermitBring: true, transport.PermitWatch: true}
 		if err := book.Put(p); err != nil {
 			return err
 		}

@@ -203,6 +203,7 @@ func TestWrongPeers(t *testing.T) {
 		w.stays(t, "b", "pair")
 		l.nothingOn(t, "b")
 		pair("b", a, "a")
+		l.must(t, "b", "hither", "permit", "a", "send", "allow")
 	})
 	t.Run("not paired here", func(t *testing.T) {
 		l.must(t, "a", "hither", "pair", "--remove", "b")

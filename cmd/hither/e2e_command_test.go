@@ -372,7 +372,7 @@ func TestSavedDocumentComesHome(t *testing.T) {
 func TestHelpTeaches(t *testing.T) {
 	l := theLab(t)
 	d := l.on("a", "hither", "--help")
-	for _, word := range strings.Fields("run ls peers inspect check send bring attach exec stop files pair daemon doctor") {
+	for _, word := range strings.Fields("run ls peers inspect check send bring attach exec stop files pair unpair permit answer daemon doctor") {
 		if !regexp.MustCompile(`(?m)^  ` + word + ` +\S`).MatchString(d.out) {
 			t.Errorf("--help does not tell of %s", word)
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -42,55 +41,7 @@ func peersCommand() *cobra.Command {
 		}),
 	}
 	jsonFlag(c, &asJSON)
-	return c
-}
-
-func pairCommand() *cobra.Command {
-	var export bool
-	var remove, name string
-	c := &cobra.Command{
-		Use: "pair [CARD | -]", Short: "Pair this host with another one",
-		Long: `Pair this host with another one, so that apps can move between them. Each of the two
-needs the other's card: a line of text that holds no secret, but that must really come
-from that host. To take an app is to run it with your rights, so pair with hosts that
-you trust.`,
-		Example: `  hither pair --export                              print this host's card
-  ssh laptop hither pair --export | hither pair -   take the laptop's
-  hither pair --export | ssh laptop hither pair -   ... and give it ours
-  hither pair --remove laptop`,
-		Args: cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: withClient("pairing", func(c *cobra.Command, client *control.Client, args []string) error {
-			switch {
-			case export && len(args) == 0 && remove == "":
-				card, err := client.Card(c.Context())
-				if err == nil {
-					fmt.Println(card.Card)
-				}
-				return err
-			case remove != "" && len(args) == 0 && !export:
-				return client.Unpair(c.Context(), remove)
-			case len(args) == 1 && !export && remove == "":
-				card := args[0]
-				if card == "-" {
-					b, err := io.ReadAll(io.LimitReader(os.Stdin, 1<<16))
-					if err != nil {
-						return failed("reading the card", err)
-					}
-					card = string(b)
-				}
-				p, err := client.Pair(c.Context(), control.PeerRequest{Card: card, Name: name})
-				if err == nil {
-					fmt.Printf("paired with %s (%s)\n", p.Name, p.ID[:min(8, len(p.ID))])
-				}
-				return err
-			}
-			return misuse(c, errors.New("give a card, or - to read one, or --export, or --remove PEER"))
-		}),
-	}
-	c.Flags().BoolVar(&export, "export", false, "print this host's card")
-	c.Flags().StringVar(&remove, "remove", "", "be paired with this `PEER` no more")
-	c.Flags().StringVar(&name, "name", "", "what to call the other host here")
-	_ = c.RegisterFlagCompletionFunc("remove", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { return ask(peerNames) })
+	c.AddCommand(renameCommand())
 	return c
 }
 

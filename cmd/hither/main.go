@@ -130,6 +130,6 @@ to are those that were paired with this one.`,
 	}
 	add("apps", runCommand(), lsCommand(), inspectCommand(), attachCommand(), execCommand(), stopCommand(), filesCommand(), menuCommand())
 	add("moves", checkCommand(), sendCommand(), bringCommand(), claimCommand())
-	add("hosts", peersCommand(), pairCommand(), doctorCommand(), eventsCommand(), daemonCommand())
+	add("hosts", peersCommand(), pairCommand(), unpairCommand(), permitCommand(), answerCommand(), doctorCommand(), eventsCommand(), daemonCommand())
 	return root
 }

@@ -95,6 +95,7 @@ func hostsOf(t *testing.T, bin string, names ...string) []*host {
 		}
 		for k, c := range cards {
 			if k != i {
+				c.Permissions = map[string]bool{transport.PermitSend: true, transport.PermitBring: true, transport.PermitWatch: true}
 				if err := trust.Put(c); err != nil {
 					t.Fatal(err)
 				}

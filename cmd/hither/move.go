@@ -109,6 +109,7 @@ type show struct {
 	what   string
 	bar    bool
 	width  int
+	noted  string // the last note that was told
 }
 
 func newShow(asJSON bool, what string) *show {
@@ -131,6 +132,10 @@ func (s *show) progress(p handover.Progress) {
 		return
 	}
 	if !s.bar {
+		if p.Note != "" && p.Note != s.noted {
+			say("%s", p.Note)
+		}
+		s.noted = p.Note
 		return
 	}
 	fmt.Fprintf(os.Stderr, "\r\x1b[K%s", barLine(s.what, p, s.width))
@@ -141,6 +146,9 @@ func barLine(what string, p handover.Progress, width int) string {
 	step := steps[p.State.Step()]
 	if step == "" {
 		step = p.State.Step()
+	}
+	if p.Note != "" {
+		step = p.Note
 	}
 	text := fmt.Sprintf("%s  %-12s", what, step)
 	tail := ""

@@ -14,8 +14,13 @@
 // The daemon holds nothing that an app needs to run: when it ends, or is
 // killed, apps and attached terminals go on, and the next one finds them again.
 //
+// Who is not paired can only ask to be (pairing.go); what a paired host may do, a person
+// is asked the first time (permissions.go, questions.go).
+//
 // Locks: Daemon.mu guards the tables of tasks, guards and returns and the desktop, events.mu the list
-// of listeners. Neither is held while anything outside of this package is called.
+// of listeners, pairings.mu and questions.mu what people are asked, limiter.mu how often.
+// None is held while anything outside of this package is called, or another one is taken,
+// except that a limiter's is taken under questions.mu.
 package daemon
 
 import (
@@ -78,6 +83,9 @@ type Daemon struct {
 	peerIcons peerIcons
 	starting  sync.Mutex // one app at a time is given a name
 
+	pairings  *pairings
+	questions *questions
+
 	work   sync.WaitGroup
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -105,7 +113,8 @@ func Run(ctx context.Context, opts Options) error {
 	// Most of a transfer's garbage is short-lived; at rest the heap is small.
 	debug.SetGCPercent(400)
 	d := &Daemon{opts: opts, since: time.Now(), tasks: map[string]context.CancelCauseFunc{},
-		guards: map[string]bool{}, returns: map[string]bool{}, resolve: make(chan struct{}, 1), drawing: make(drawing, 2)}
+		guards: map[string]bool{}, returns: map[string]bool{}, resolve: make(chan struct{}, 1), drawing: make(drawing, 2),
+		pairings: newPairings(), questions: newQuestions()}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	defer d.cancel()
 	if err := d.open(); err != nil {
@@ -218,6 +227,9 @@ func (d *Daemon) listen(data string) {
 		if p.Online {
 			d.undecided()
 		}
+		if p.Removed { // perhaps by another process, which wrote the book of peers
+			d.work.Go(func() { d.parted(p.ID) })
+		}
 	}})
 	if err != nil {
 		log.Printf("looking for peers: %v", err)
@@ -226,6 +238,7 @@ func (d *Daemon) listen(data string) {
 	}
 	d.book = book
 	d.work.Go(d.acceptPeers)
+	d.work.Go(d.acceptPairings)
 }
 
 func (d *Daemon) close() {

@@ -110,6 +110,13 @@ func (d *departed) started(id string) bool {
 	return ok
 }
 
+// at is the peer that an app went to which was here; "" if it is not away.
+func (d *departed) at(id string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.apps[id].Peer
+}
+
 func (d *departed) list() map[string]departure {
 	d.mu.Lock()
 	defer d.mu.Unlock()

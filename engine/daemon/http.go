@@ -105,13 +105,19 @@ func (d *Daemon) routes() http.Handler {
 		return control.Peers{Peers: list}, err
 	})
 	handle("POST /v1/peers", "pairing", d.pair)
-	handle("DELETE /v1/peers/{peer}", "unpairing", func(r *http.Request) (any, error) {
-		p, err := d.peer(r.PathValue("peer"))
-		if err != nil {
-			return nil, err
-		}
-		return nil, d.trust.Remove(p.ID)
+	handle("PATCH /v1/peers/{peer}", "changing what is known of the host", d.changePeer)
+	handle("DELETE /v1/peers/{peer}", "unpairing", d.unpair)
+	handle("GET /v1/pairings", "listing pairings", func(*http.Request) (any, error) {
+		return control.Pairings{Pairings: d.pairings.list()}, nil
 	})
+	handle("POST /v1/pairings", "pairing", d.beginPairing)
+	handle("POST /v1/pairings/{id}/answer", "answering", d.answerPairing)
+	handle("DELETE /v1/pairings/{id}", "cancelling", d.cancelPairing)
+	handle("POST /v1/tickets", "making a ticket", d.makeTicket)
+	handle("GET /v1/questions", "listing questions", func(*http.Request) (any, error) {
+		return control.Questions{Questions: d.questions.list()}, nil
+	})
+	handle("POST /v1/questions/{id}", "answering", d.answerQuestion)
 	handle("GET /v1/peers/{peer}/apps", "listing the peer's apps", func(r *http.Request) (any, error) {
 		p, err := d.peer(r.PathValue("peer"))
 		if err != nil {
@@ -209,10 +215,17 @@ func (d *Daemon) pair(r *http.Request) (any, error) {
 	if p.ID == d.identity.ID() {
 		return nil, usage("", "the card is this host's own")
 	}
+	if have, err := d.trust.Get(p.ID); err == nil {
+		p.Permissions = have.Permissions
+	} else {
+		for what, said := range d.newPermissions() {
+			permit(&p, what, said)
+		}
+	}
 	if err := d.trust.Put(p); err != nil {
 		return nil, err
 	}
-	return control.Peer{ID: string(p.ID), Name: p.Name, Addresses: p.Addresses, State: "unknown"}, nil
+	return d.shown(p), nil
 }
 
 func (d *Daemon) check(r *http.Request) (any, error) {

@@ -18,6 +18,8 @@ const (
 	frameList transport.FrameType = 17 // asks for this host's apps
 	frameApps transport.FrameType = 18 // control.Apps in JSON
 
+	frameNo transport.FrameType = 22 // instead of an answer: why there is none
+
 	frameHome     transport.FrameType = 19 // homeAsk: brings an app's files home
 	frameHomeWant transport.FrameType = 20 // homeWant
 	frameHomeDone transport.FrameType = 21 // homeDone

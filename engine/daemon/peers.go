@@ -51,6 +51,9 @@ func (d *Daemon) converse(c *transport.Conn) error {
 	}
 	switch first.Type {
 	case frameList:
+		if err := d.mayWatch(string(c.Peer().ID)); err != nil {
+			return d.lastWord(c, s, frameNo, withCure(err), err)
+		}
 		b, err := json.Marshal(control.Apps{Apps: d.here()})
 		if err != nil {
 			return err
@@ -118,8 +121,21 @@ func (d *Daemon) peerApps(ctx context.Context, peer transport.Peer) (*control.Ap
 	if err := s.Frames.Send(frameList, struct{}{}); err != nil {
 		return nil, err
 	}
+	first, err := s.Receive(maxApps)
+	if err == nil && first.Type == frameNo {
+		var why string
+		if err = first.Decode(&why); err == nil {
+			return nil, errors.New(printable(why, 500))
+		}
+	}
 	var b []byte
-	if err := s.ReceiveInto(frameApps, &b, maxApps); err != nil {
+	if err == nil && first.Type != frameApps {
+		err = &transport.FrameTypeError{Got: first.Type, Want: frameApps}
+	}
+	if err == nil {
+		err = first.Decode(&b)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("asking %s for its apps: %w", peer.Name, err)
 	}
 	apps := new(control.Apps)
@@ -200,7 +216,7 @@ func (d *Daemon) peers(ctx context.Context, ping bool) ([]control.Peer, error) {
 	list := make([]control.Peer, len(trusted))
 	var all sync.WaitGroup
 	for i, p := range trusted {
-		out := control.Peer{ID: string(p.ID), Name: p.Name, Addresses: p.Addresses, State: "unknown"}
+		out := control.Peer{ID: string(p.ID), Name: p.Name, Paired: true, Addresses: p.Addresses, State: "unknown", Permissions: permissionsOf(p)}
 		if k, ok := known[p.ID]; ok && k.Paired {
 			out.Addresses, out.RTT, out.Version, out.Reason = k.Addresses, k.RTT, k.Version, k.Problem
 			out.State = "down"

@@ -153,6 +153,9 @@ func (d *Daemon) takeHome(c *transport.Conn, s *transport.Stream, first transpor
 	if err := first.Decode(&ask); err != nil {
 		return err
 	}
+	if err := d.mayReturn(d.ctx, string(c.Peer().ID), ask.App, ask.Name); err != nil {
+		return d.lastWord(c, s, frameHomeWant, homeWant{Error: withCure(err)}, err)
+	}
 	in, answer, leave, err := d.beginHome(&ask)
 	if err != nil {
 		return d.lastWord(c, s, frameHomeWant, homeWant{Error: err.Error()}, err)

@@ -29,7 +29,7 @@ var permits = []string{control.PermitSend, control.PermitBring, control.PermitWa
 // from seeing what runs here, without which nothing can be brought.
 func usual() control.Settings {
 	return control.Settings{Discoverable: true, Permissions: map[string]string{
-		control.PermitSend: control.Ask, control.PermitBring: control.Ask, control.PermitWatch: control.Ask}}
+		control.PermitSend: control.Ask, control.PermitBring: control.Ask, control.PermitWatch: control.Allow}}
 }
 
 func openSettings() (*settings, error) {

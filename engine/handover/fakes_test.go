@@ -296,7 +296,10 @@ func (f fakeAcceptor) Destination(string, *Offer) (Destination, error) {
 	return &fakeDestination{f.d}, nil
 }
 func (f fakeAcceptor) Source(_, app string) (Source, error) { return &fakeSource{d: f.d}, nil }
-func (f fakeAcceptor) PeerName(id string) string            { return id }
+func (f fakeAcceptor) Consent(context.Context, string, *Offer, string, bool, func(string)) ([]string, error) {
+	return nil, nil
+}
+func (f fakeAcceptor) PeerName(id string) string { return id }
 func (f fakeAcceptor) Watch(string, *Offer, string) (func(Progress), func(*Result)) {
 	return nil, func(*Result) {}
 }

@@ -193,6 +193,8 @@ type Offer struct {
 
 	Origin string `cbor:"13,keyasint,omitempty"` // peer id of the host where it was first started
 	Check  bool   `cbor:"14,keyasint,omitempty"` // only a question: nothing will follow
+	// Notes are what the person at the destination should know, who asked for it.
+	Notes []string `cbor:"15,keyasint,omitempty"`
 }
 
 // Answer is what the destination has, lacks and will take. With a problem in

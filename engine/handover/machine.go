@@ -71,6 +71,7 @@ type SendOptions struct {
 	Check    bool           // only ask
 	Progress func(Progress) // told from any goroutine; must be quick
 	relay    bool           // the destination wants to see progress too
+	notes    []string       // for the destination
 	move     string
 }
 
@@ -93,6 +94,7 @@ func (m *Moves) sendOver(p *party, src Source, opt SendOptions) *Result {
 			p.send(&message{Kind: kindProgress, Progress: &pr}) // only news
 		}
 	}}
+	p.setProgress(func(pr Progress) { p.meter.note(pr.Note) })
 	answer, err := s.ask(opt)
 	if err == nil && opt.Check {
 		s.r.Outcome, s.r.Notes = Stayed, answer.Notes
@@ -135,7 +137,7 @@ func (s *sender) ask(opt SendOptions) (*Answer, error) {
 	if offer.Move = opt.move; offer.Move == "" {
 		offer.Move = NewMoveID()
 	}
-	offer.From, offer.Check = s.m.Name, opt.Check
+	offer.From, offer.Check, offer.Notes = s.m.Name, opt.Check, opt.notes
 	s.offer, s.r.App = offer, offer.Name
 	s.p.meter.about(offer)
 	if !opt.Check {
@@ -147,7 +149,7 @@ func (s *sender) ask(opt SendOptions) (*Answer, error) {
 	if err := s.p.send(&message{Kind: kindOffer, Move: offer.Move, Offer: offer}); err != nil {
 		return nil, err
 	}
-	a, err := s.p.within(s.p.ctx, s.times.Answer, "waiting for the answer", kindAnswer)
+	a, err := s.p.patiently(s.p.ctx, s.times.Answer, "waiting for the answer", kindAnswer)
 	if err != nil {
 		return nil, err
 	}
@@ -401,6 +403,7 @@ type receiver struct {
 	e     *entry
 	offer *Offer
 	times Timeouts
+	notes []string // for the source
 	r     *Result
 }
 
@@ -415,8 +418,8 @@ func (r *receiver) enter(st State) error {
 }
 
 // receive takes the app of an offer that has come over the party's link.
-func (m *Moves) receive(p *party, offer *Offer, dst Destination, peerName string) *Result {
-	r := &receiver{m: m, p: p, dst: dst, offer: offer, times: m.Times.filled(),
+func (m *Moves) receive(p *party, offer *Offer, dst Destination, peerName string, notes []string) *Result {
+	r := &receiver{m: m, p: p, dst: dst, offer: offer, times: m.Times.filled(), notes: notes,
 		r: &Result{App: offer.Name, From: offer.From, To: m.Name}}
 	restore, err := r.build(peerName)
 	if r.e == nil && err == nil { // only a question, and it is answered
@@ -451,11 +454,15 @@ func (r *receiver) build(peerName string) (time.Duration, error) {
 		answer = &Answer{Problems: []Problem{{What: reason(r.p.why(&ownError{err}, 0)), Side: r.m.Name}}}
 	}
 	answer.Host = r.m.Name
+	answer.Notes = append(r.notes, answer.Notes...)
+	if r.offer.Check { // what it has of the files is for nobody but who sends them
+		answer.Files, answer.WantFiles, answer.WantBytes = nil, 0, 0
+	}
 	if err := r.p.send(&message{Kind: kindAnswer, Answer: answer}); err != nil {
 		return 0, err
 	}
 	if r.offer.Check {
-		r.r.Problems, r.r.Notes = answer.Problems, answer.Notes
+		r.r.Problems, r.r.Notes = answer.Problems, append(answer.Notes, r.offer.Notes...)
 		return 0, nil
 	}
 	if len(answer.Problems) > 0 {

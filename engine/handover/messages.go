@@ -24,7 +24,8 @@ import (
 //	                  <- settled          portals are open; what people should know
 //
 // At any time before commit either side may send cancel. A frame of progress
-// may come at any time from the source. On a link of its own, after the first
+// may come at any time from the source, and from the one who asks a person
+// before the answer (or the offer, if it was asked for). On a link of its own, after the first
 // was lost:
 //
 //	commit ->         <- running | dead   by the source, while it is undecided

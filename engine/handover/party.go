@@ -24,6 +24,7 @@ type party struct {
 	meter    *meter
 	cause    time.Duration                  // how long an error waits for the frame that explains it
 	progress atomic.Pointer[func(Progress)] // of the other side
+	touch    atomic.Pointer[func()]         // a word of progress came: see patiently
 
 	sending sync.Mutex
 	ended   bool // under sending
@@ -34,7 +35,10 @@ type party struct {
 }
 
 // peerCancelled is the cause of a move's end when the other side ends it.
-type peerCancelled struct{ reason string }
+type peerCancelled struct {
+	reason   string
+	problems []Problem // if it said more
+}
 
 func (p *peerCancelled) Error() string { return p.reason }
 
@@ -45,6 +49,14 @@ func newParty(ctx context.Context, link Link, times Timeouts) *party {
 	p.stop = stop
 	go p.read(reading)
 	return p
+}
+
+func cancelled(m *message) *peerCancelled {
+	by := &peerCancelled{reason: m.Reason}
+	if m.Answer != nil {
+		by.problems = m.Answer.Problems
+	}
+	return by
 }
 
 // setProgress says who is told of the other side's progress.
@@ -89,12 +101,16 @@ func (p *party) read(ctx context.Context) {
 		}
 		switch m.Kind {
 		case kindProgress:
+			if touch := p.touch.Load(); touch != nil {
+				(*touch)()
+			}
 			if tell := p.progress.Load(); tell != nil {
+				m.Progress.Note = plain(m.Progress.Note)
 				(*tell)(*m.Progress)
 			}
 			continue
 		case kindCancel:
-			p.cancel(&peerCancelled{m.Reason})
+			p.cancel(cancelled(m))
 		}
 		select {
 		case p.in <- m:
@@ -154,7 +170,7 @@ func (p *party) wait(ctx context.Context, kinds ...kind) (*message, error) {
 		return m, nil
 	}
 	if m.Kind == kindCancel {
-		return nil, &peerCancelled{m.Reason}
+		return nil, cancelled(m)
 	}
 	return nil, fmt.Errorf("the other host said %s where %s was due", m.Kind, kinds[0])
 }
@@ -163,6 +179,19 @@ func (p *party) wait(ctx context.Context, kinds ...kind) (*message, error) {
 func (p *party) within(ctx context.Context, d time.Duration, what string, kinds ...kind) (*message, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, d, fmt.Errorf("%s: no answer for %v", what, d))
 	defer stop()
+	return p.wait(ctx, kinds...)
+}
+
+// patiently is within, but a word of progress begins the time anew: on the other
+// side a person may be thinking.
+func (p *party) patiently(ctx context.Context, d time.Duration, what string, kinds ...kind) (*message, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := time.AfterFunc(d, func() { cancel(fmt.Errorf("%s: no answer for %v", what, d)) })
+	defer t.Stop()
+	touch := func() { t.Reset(d) }
+	p.touch.Store(&touch)
+	defer p.touch.Store(nil)
 	return p.wait(ctx, kinds...)
 }
 

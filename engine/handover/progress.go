@@ -1,8 +1,10 @@
 package handover
 
 import (
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // Outcome is how a move ended.
@@ -48,6 +50,22 @@ type Progress struct {
 	Sent  uint64  `cbor:"7,keyasint,omitempty" json:"sent"`
 	Rate  float64 `cbor:"8,keyasint,omitempty" json:"rate"`
 	Left  float64 `cbor:"9,keyasint,omitempty" json:"left"`
+	// Note says what is waited for, when it is a person: "waiting for a person on
+	// b to agree".
+	Note string `cbor:"10,keyasint,omitempty" json:"note,omitempty"`
+}
+
+// plain keeps what another host says short, and from playing with a terminal.
+func plain(text string) string {
+	if len(text) > 200 {
+		text = text[:200]
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // meter turns reports into progress, not oftener than every 100 ms.
@@ -71,8 +89,19 @@ func (m *meter) about(o *Offer) {
 // enter tells of a new state.
 func (m *meter) enter(s State, round int) {
 	m.mu.Lock()
-	m.p.State, m.p.Round, m.p.Done, m.p.Total, m.p.Rate, m.p.Left = s, round, 0, 0, 0, -1
+	m.p.State, m.p.Round, m.p.Done, m.p.Total, m.p.Rate, m.p.Left, m.p.Note = s, round, 0, 0, 0, -1, ""
 	m.since, m.last = time.Now(), time.Now()
+	p := m.p
+	m.mu.Unlock()
+	if m.tell != nil {
+		m.tell(p)
+	}
+}
+
+// note tells what is waited for.
+func (m *meter) note(text string) {
+	m.mu.Lock()
+	m.p.Note = text
 	p := m.p
 	m.mu.Unlock()
 	if m.tell != nil {
