@@ -6,17 +6,25 @@
 package main
 
 import (
+	"context"
+
 	"fyne.io/fyne/v2/app"
 
 	"hither/gui"
+	"hither/gui/model"
 )
 
 // version and commit are set by make.
 var version, commit = "dev", ""
 
 func main() {
+	ctx, stop := context.WithCancel(context.Background())
 	a := app.NewWithID("dev.hither.hither")
-	w := gui.New(a)
-	a.Lifecycle().SetOnStarted(w.Show)
+	w := gui.New(a, model.DialControl)
+	a.Lifecycle().SetOnStarted(func() {
+		go w.Run(ctx)
+		go w.Show()
+	})
+	a.Lifecycle().SetOnStopped(stop)
 	a.Run()
 }

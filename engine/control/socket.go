@@ -85,7 +85,11 @@ func start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the daemon's log: %w", err)
 	}
-	cmd := exec.Command("/proc/self/exe", "daemon")
+	program, err := command()
+	if err != nil {
+		return fmt.Errorf("starting the daemon: %w", err)
+	}
+	cmd := exec.Command(program, "daemon")
 	cmd.Args[0] = "hither"
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
@@ -126,6 +130,20 @@ func start(ctx context.Context) error {
 			return fmt.Errorf("starting the daemon: its socket has not come; see %s: %w", logName, ctx.Err())
 		}
 	}
+}
+
+// command is the program hither: this one, or, for the window, the one that lies beside it or
+// is in the PATH.
+func command() (string, error) {
+	exe, err := os.Executable()
+	if err != nil || filepath.Base(exe) != "hither-gui" {
+		return "/proc/self/exe", nil
+	}
+	beside := filepath.Join(filepath.Dir(exe), "hither")
+	if _, err := os.Stat(beside); err == nil {
+		return beside, nil
+	}
+	return exec.LookPath("hither")
 }
 
 // tail is the last line that was written to the log since begin.
