@@ -104,7 +104,13 @@ func (b *Bridge) focused() bool { return b.focus != nil }
 // setFocus notes which of the app's windows has the desktop's focus, if any.
 func (b *Bridge) setFocus(w *window) {
 	was := b.focus != nil
+	old := b.focus
 	b.focus = w
+	for _, o := range []*window{old, w} {
+		if b.App != nil && old != w && o != nil && b.windows[o.app] == o && !o.popup {
+			b.writeStates(o)
+		}
+	}
 	if is := w != nil; is != was {
 		for _, f := range b.features {
 			f.focus(is)

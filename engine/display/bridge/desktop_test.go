@@ -46,7 +46,7 @@ type bench struct {
 	t             testing.TB
 	capsule, desk *xservers.Server
 	app, user     *xwire.Conn // an app inside; another of the desktop's
-	screen        *xwire.Conn // what a person sees and uses: the same, but with Xwayland
+	screen        *xwire.Conn // with Xwayland, what a person sees and uses
 	o             Options
 
 	orders chan display.Order
@@ -62,7 +62,6 @@ func newBench(t testing.TB, desk *xservers.Server, manager bool) *bench {
 	b := &bench{t: t, capsule: startCapsule(t), desk: desk}
 	b.app = dial(t, b.capsule, xwire.XTest, xwire.Shape, xwire.Res, xwire.XFixes)
 	b.user = dial(t, desk, xwire.XTest, xwire.Shape, xwire.Res, xwire.XFixes)
-	b.screen = b.user
 	b.o = Options{Begin: display.Begin{Socket: b.capsule.Socket(), ID: "test", Name: "test"}, Display: desk.Display}
 	if manager {
 		b.manage()
@@ -263,10 +262,18 @@ func place(t testing.TB, c *xwire.Conn, w xwire.Window) rect {
 	return rect{int(p.DstX), int(p.DstY), int(g.Width), int(g.Height)}
 }
 
+// eyes are a person's, and hands.
+func (b *bench) eyes() *xwire.Conn {
+	if b.screen != nil {
+		return b.screen
+	}
+	return b.user
+}
+
 // pixel is the colour at a place of the desktop.
 func (b *bench) pixel(x, y int) uint32 {
 	b.t.Helper()
-	r, err := b.screen.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(b.screen.Root()), int16(x), int16(y), 1, 1, 0xffffffff)
+	r, err := b.eyes().GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(b.eyes().Root()), int16(x), int16(y), 1, 1, 0xffffffff)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -297,8 +304,9 @@ func (b *bench) ready(name string, app xwire.Window) (xwire.Window, rect) {
 
 // hand plays what a person does.
 func (b *bench) hand(kind, detail uint8, x, y int) {
-	b.screen.XTestFakeInput(kind, detail, 0, b.screen.Root(), int16(x), int16(y), 0)
-	_ = b.screen.Flush()
+	c := b.eyes()
+	c.XTestFakeInput(kind, detail, 0, c.Root(), int16(x), int16(y), 0)
+	_ = c.Flush()
 }
 
 func (b *bench) click(x, y int) {

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"slices"
+	"time"
 
 	"hither/engine/display/xwire"
 )
@@ -100,11 +101,11 @@ func (b *Bridge) leave(ev *xwire.LeaveNotifyEvent) {
 
 // focusIn gives the keyboard inside to the window that has it on the desktop.
 func (b *Bridge) focusIn(w *window) {
-	if b.focus == w || b.App == nil {
+	if b.focus == w {
 		return
 	}
 	b.setFocus(w)
-	if w.popup {
+	if w.popup || b.App == nil {
 		return
 	}
 	b.raise(w)
@@ -125,16 +126,41 @@ func (b *Bridge) focusIn(w *window) {
 // focusOut takes the keyboard from the app. A grab of the window manager's, as
 // for Alt+Tab, only lets go of the keys.
 func (b *Bridge) focusOut(w *window, mode xwire.NotifyMode) {
-	if b.App == nil || b.focus != w {
+	if b.focus != w {
 		return
 	}
-	b.releaseKeys()
+	if b.App != nil {
+		b.releaseKeys()
+	}
 	if mode == xwire.NotifyModeGrab {
 		return
 	}
 	b.setFocus(nil)
+	if b.App != nil {
+		b.noFocus()
+	}
+}
+
+// noFocus tells the app that none of its windows has the keyboard.
+func (b *Bridge) noFocus() {
 	b.App.SetInputFocus(xwire.InputFocusPointerRoot, b.appWin, 0)
 	b.App.ChangeProperty(xwire.PropModeReplace, b.App.Root(), b.a["_NET_ACTIVE_WINDOW"], xwire.AtomWindow, 32, xwire.Uint32s[uint32](0))
+}
+
+// focusWithin is how long the desktop's window manager has to give a window that has
+// arrived the keyboard.
+const focusWithin = 500 * time.Millisecond
+
+// checkFocus sees to it that the app does not think it has the keyboard, as it had
+// elsewhere, if it has not.
+func (b *Bridge) checkFocus() {
+	if b.App == nil || b.focus != nil {
+		return
+	}
+	b.noFocus()
+	for _, w := range b.order {
+		b.writeStates(w)
+	}
 }
 
 // heldKeys is told what is held when the focus comes. Modifiers count; letters

@@ -40,7 +40,7 @@ func (b *Bridge) attach(ctx context.Context) error {
 	}
 	b.features = b.makeFeatures()
 	b.order, b.popups = nil, nil
-	old := b.windows
+	old, shown := b.windows, len(b.windows) > 0
 	b.windows = map[xwire.Window]*window{}
 	attributes := make([]xwire.Cookie[xwire.GetWindowAttributesReply], len(tree.Children))
 	for i, app := range tree.Children {
@@ -62,7 +62,7 @@ func (b *Bridge) attach(ctx context.Context) error {
 		b.drop(w, true)
 	}
 	if p := (property{active.Type, active.Format, active.Value}).numbers(1); p != nil {
-		if w := b.windows[xwire.Window(p[0])]; w != nil && b.focus == nil {
+		if w := b.windows[xwire.Window(p[0])]; w != nil && b.focus == nil && !shown {
 			b.activateNative(w, 0)
 		}
 	}
@@ -71,6 +71,8 @@ func (b *Bridge) attach(ctx context.Context) error {
 		// It has been so all the time.
 		b.focus = nil
 		b.focusIn(focus)
+	} else {
+		b.after(focusWithin, b.checkFocus)
 	}
 	return b.settle()
 }

@@ -350,7 +350,14 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 			name = "_NET_WM_ALLOWED_ACTIONS"
 		}
 		list := translate(b.Desk, b.App, atomsOf(read(xwire.AtomAtom)))
-		b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a[name], xwire.AtomAtom, 32, xwire.Uint32s(list...))
+		if name == "_NET_WM_STATE" {
+			// Not every desktop says this; here it is known.
+			w.states = slices.DeleteFunc(list, func(a xwire.Atom) bool { return a == b.a["_NET_WM_STATE_FOCUSED"] })
+			list = w.states
+			b.writeStates(w)
+		} else {
+			b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a[name], xwire.AtomAtom, 32, xwire.Uint32s(list...))
+		}
 		if zoomed := b.isZoomed(list); name == "_NET_WM_STATE" && zoomed != w.zoomed {
 			// If the new place is known already, w.normal is the one before.
 			home := b.screen.home(w.at)
@@ -372,6 +379,16 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 			b.writeState(w)
 		}
 	}
+}
+
+// writeStates tells the app the states of its window: those that the desktop's window
+// manager has given it, and whether it has the keyboard.
+func (b *Bridge) writeStates(w *window) {
+	list := slices.Clone(w.states)
+	if b.focus == w {
+		list = append(list, b.a["_NET_WM_STATE_FOCUSED"])
+	}
+	b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_NET_WM_STATE"], xwire.AtomAtom, 32, xwire.Uint32s(list...))
 }
 
 // copyShape gives the native window the outline of the app's.

@@ -153,9 +153,6 @@ func (b *Bridge) announce() {
 	c, root := b.App, b.App.Root()
 	var supported []xwire.Atom
 	for _, name := range atomNames {
-		if name == "_NET_WM_STATE_FOCUSED" {
-			continue // not every desktop has it; without it, GTK looks who has the keyboard
-		}
 		if len(name) > 4 && (name[:5] == "_NET_" || name[:5] == "_GTK_") {
 			supported = append(supported, b.a[name])
 		}

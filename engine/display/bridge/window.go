@@ -38,6 +38,7 @@ type window struct {
 	normalFrame extents
 	frame       extents
 	iconic      bool
+	states      []xwire.Atom // inside, of _NET_WM_STATE; without whether it has the focus
 	cursor      uint32
 	last        xwire.Pixmap // the picture while the app is let go of
 
