@@ -30,13 +30,13 @@ const maxAnswer = 64 << 20
 // New makes a client of a socket; nothing is opened yet.
 func New(socket string) *Client {
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, socket) },
 	}}}
 }
 
-// dial connects to a socket at any path: the kernel takes 107 bytes at most, so
+// Dial connects to a socket at any path: the kernel takes 107 bytes at most, so
 // a longer one is reached through its folder.
-func dial(ctx context.Context, socket string) (net.Conn, error) {
+func Dial(ctx context.Context, socket string) (net.Conn, error) {
 	var d net.Dialer
 	if len(socket) < 108 {
 		return d.DialContext(ctx, "unix", socket)
@@ -57,7 +57,7 @@ func Connect(ctx context.Context) (*Client, error) {
 		return nil, err
 	}
 	c := New(socket)
-	conn, err := dial(ctx, socket)
+	conn, err := Dial(ctx, socket)
 	if err == nil {
 		conn.Close()
 		return c, nil
@@ -77,7 +77,7 @@ func Running(ctx context.Context) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(ctx, socket)
+	conn, err := Dial(ctx, socket)
 	if notThere(err) {
 		return nil, nil
 	}

@@ -53,7 +53,7 @@ func TestListenAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	old.Close() // as a killed daemon leaves it: the file stays
-	if _, err := dial(t.Context(), socket); !notThere(err) {
+	if _, err := Dial(t.Context(), socket); !notThere(err) {
 		t.Errorf("dialling a dead socket: %v", err)
 	}
 	c := serve(t, socket, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{}`) }))
