@@ -54,7 +54,7 @@ func rootCommand() *cobra.Command {
 	flags.StringVar(&o.lab, "lab", envOr("HITHER_LAB", defaultLab), "which lab; several can stand side by side (or set HITHER_LAB)")
 	flags.StringVar(&o.user, "user", "", "who root's hosts run as: a name or uid (default: who called sudo, else the first ordinary user)")
 	flags.BoolVar(&o.json, "json", false, "print JSON")
-	root.AddCommand(o.up(), o.down(), o.exec(), o.status(), o.link(), o.cut(), o.heal(), o.kill(), o.start(), o.hide(), o.unhide(), o.shot(), o.input(), o.demo(), o.bench())
+	root.AddCommand(o.up(), o.down(), o.exec(), o.status(), o.link(), o.cut(), o.heal(), o.kill(), o.start(), o.hide(), o.unhide(), o.shot(), o.input(), o.tray(), o.demo(), o.bench())
 	return root
 }
 
@@ -135,6 +135,7 @@ func (o *options) up() *cobra.Command {
 	c.Flags().IntVar(&spec.Hosts, "hosts", 2, "how many hosts")
 	c.Flags().BoolVar(&noDaemon, "no-daemon", false, "do not start `hither daemon` on the hosts")
 	c.Flags().BoolVar(&noDesktop, "no-desktop", false, "do not start an X server, window manager and session bus on the hosts")
+	c.Flags().BoolVar(&spec.Strangers, "strangers", false, "the hosts are not paired: people have to do it")
 	c.Flags().StringArrayVar(&spec.Shares, "share", nil, "a `folder` of this machine that all hosts see at its own path, where their own /home or /tmp would cover it (may be repeated)")
 	c.Flags().StringVar(&spec.Disk, "disk", "", "`size` of each of a host's own file systems, as 64m or 2g (default: half the memory)")
 	return c

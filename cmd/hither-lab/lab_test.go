@@ -271,6 +271,13 @@ func TestPairedFromTheStart(t *testing.T) {
 	}
 }
 
+func TestStrangers(t *testing.T) {
+	l := newLab(t, "--strangers")
+	if text := l.ok("exec", "a", "--", "sh", "-c", "cat /home/lab/.local/share/hither/peers.json 2>/dev/null || echo none"); strings.Contains(text, `"name"`) {
+		t.Errorf("a host that nobody paired has %s", text)
+	}
+}
+
 func TestMissingDaemon(t *testing.T) {
 	// A copy of the program alone, beside which there is no hither.
 	dir, err := os.MkdirTemp("", "hither-lab-alone")

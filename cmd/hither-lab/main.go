@@ -36,6 +36,8 @@ func main() {
 			os.Exit(shotMain())
 		case inputCommand:
 			os.Exit(inputMain(os.Args[2:]))
+		case trayCommand:
+			os.Exit(trayMain(os.Args[2:]))
 		case benchWorkCommand:
 			os.Exit(benchWorkMain())
 		}

@@ -26,6 +26,8 @@ type labSpec struct {
 	Daemon  bool
 	Desktop bool
 	Disk    string // size of each of a host's file systems, as tmpfs takes it; "" for half the memory
+	// Strangers are hosts that are not paired.
+	Strangers bool
 }
 
 // hostSpec is what the switch room tells a warden.

@@ -94,6 +94,9 @@ func (r *switchRoom) open() (*net.UnixListener, error) {
 		}
 		peers = append(peers, peerOf(addressOf(i+1), ready.Key))
 	}
+	if r.spec.Strangers {
+		peers = nil
+	}
 	for _, h := range r.hosts {
 		if err := send(h.talk, wardenGo{Peers: peers}); err != nil {
 			return nil, err

@@ -18,7 +18,7 @@ import (
 	"hither/engine/handover"
 	"hither/gui/integration"
 	"hither/gui/model"
-	"hither/gui/tray/traytest"
+	"hither/gui/tray/panel"
 )
 
 const patience = 20 * time.Second
@@ -50,14 +50,14 @@ func bus(t *testing.T) {
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+socket)
 }
 
-func panel(t *testing.T, host bool) *traytest.Panel {
+func newPanel(t *testing.T, host bool) *panel.Panel {
 	t.Helper()
 	conn, err := integration.SessionBus()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	p, err := traytest.Open(conn, host)
+	p, err := panel.Open(conn, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ Quit
 // TestMenuOnTheBus reads and clicks the menu as a panel does.
 func TestMenuOnTheBus(t *testing.T) {
 	bus(t)
-	p := panel(t, true)
+	p := newPanel(t, true)
 	do := newActs()
 	icons := filepath.Join(t.TempDir(), "hither", "icons")
 	tr := open(t, Options{Activate: do.Open, IconDir: icons})
@@ -237,7 +237,7 @@ func TestMenuOnTheBus(t *testing.T) {
 	png := func(app, peer string) []byte { return []byte(app + peer) }
 	s := upState([]control.App{app("1", "my_app")}, machine("B", "bench", "up", app("7", "xterm")))
 	tr.Show(LookOf(s, png, do))
-	icon, err := p.Wait(ctx, func(i traytest.Icon) bool { _, ok := i.Find("Move here", "xterm @ bench"); return ok })
+	icon, err := p.Wait(ctx, func(i panel.Icon) bool { _, ok := i.Find("Move here", "xterm @ bench"); return ok })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestMenuOnTheBus(t *testing.T) {
 // when nothing has changed.
 func TestNothingFlickers(t *testing.T) {
 	bus(t)
-	p := panel(t, true)
+	p := newPanel(t, true)
 	do := newActs()
 	tr := open(t, Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -303,9 +303,9 @@ func TestNothingFlickers(t *testing.T) {
 	}
 	s.Moves = []*model.Move{at(10)}
 	show := func() { tr.Show(LookOf(s, nil, do)) }
-	wait := func(path ...string) (traytest.Icon, traytest.Line) {
+	wait := func(path ...string) (panel.Icon, panel.Line) {
 		t.Helper()
-		i, err := p.Wait(ctx, func(i traytest.Icon) bool { _, ok := i.Find(path...); return ok })
+		i, err := p.Wait(ctx, func(i panel.Icon) bool { _, ok := i.Find(path...); return ok })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -381,14 +381,14 @@ func TestHosted(t *testing.T) {
 		}
 	}
 	for range 2 { // a panel is started late, and once more
-		p := panel(t, true)
+		p := newPanel(t, true)
 		wait(true)
 		if err := p.Close(); err != nil {
 			t.Fatal(err)
 		}
 		wait(false)
 	}
-	panel(t, false) // a watcher that nobody looks at
+	newPanel(t, false) // a watcher that nobody looks at
 	select {
 	case got := <-told:
 		t.Fatalf("told %v when a watcher without a host came", got)
@@ -429,7 +429,7 @@ func TestPixmaps(t *testing.T) {
 // TestUpdater: what comes in a storm is shown a few times, the last of it always.
 func TestUpdater(t *testing.T) {
 	bus(t)
-	p := panel(t, true)
+	p := newPanel(t, true)
 	tr := open(t, Options{})
 	var mu sync.Mutex
 	n := 0
@@ -447,7 +447,7 @@ func TestUpdater(t *testing.T) {
 		mu.Unlock()
 		u.Changed()
 	}
-	if _, err := p.Wait(ctx, func(i traytest.Icon) bool { _, ok := i.Find("1000"); return ok }); err != nil {
+	if _, err := p.Wait(ctx, func(i panel.Icon) bool { _, ok := i.Find("1000"); return ok }); err != nil {
 		t.Fatal(err)
 	}
 	if n := p.Signals("ItemsPropertiesUpdated") + p.Signals("LayoutUpdated"); n > 10 {

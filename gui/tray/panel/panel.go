@@ -1,6 +1,6 @@
-// Package traytest stands in for a desktop's panel in tests: it is the bus's StatusNotifierWatcher,
+// Package panel stands in for a desktop's panel, in the lab and in tests: it is the bus's StatusNotifierWatcher,
 // reads the menus of the icons that register there, and clicks in them.
-package traytest
+package panel
 
 import (
 	"context"
