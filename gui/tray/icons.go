@@ -47,6 +47,10 @@ func (o Options) writeIcons() error {
 			}
 		}
 	}
+	// Notifications show the app's own.
+	if err := os.WriteFile(filepath.Join(o.IconDir, "hither.png"), assets.AppIcon, 0o600); err != nil {
+		return fmt.Errorf("writing the icon hither.png: %w", err)
+	}
 	return nil
 }
 

@@ -56,7 +56,7 @@ func LookOf(s model.State, icon Icons, do Acts) Look {
 	})
 
 	var waiting, text []string
-	moving := false
+	moving, quit := false, "Quit"
 	var menu []Item
 	add := func(items ...Item) { menu = append(menu, items...) }
 	for _, q := range s.Questions {
@@ -79,6 +79,9 @@ func LookOf(s model.State, icon Icons, do Acts) Look {
 	for _, m := range s.Moves {
 		if !m.Running() {
 			continue
+		}
+		if !m.Elsewhere {
+			quit = "Quit, and cancel what moves"
 		}
 		moving = true
 		what, how := words(m)
@@ -103,7 +106,7 @@ func LookOf(s model.State, icon Icons, do Acts) Look {
 	default:
 		add(bringMenu(peers, icon, do), sendMenu(s, peers, icon, do))
 	}
-	add(Item{Key: "line end", Separator: true}, Item{Key: "open", Label: "Open hither", Do: do.Open}, Item{Key: "quit", Label: "Quit", Do: do.Quit})
+	add(Item{Key: "line end", Separator: true}, Item{Key: "open", Label: "Open hither", Do: do.Open}, Item{Key: "quit", Label: quit, Do: do.Quit})
 
 	switch {
 	case len(waiting) > 0:

@@ -208,7 +208,7 @@ Send
   Start an app…
 --
 Open hither
-Quit
+Quit, and cancel what moves
 `},
 	} {
 		l := LookOf(c.s, nil, newActs())
