@@ -28,6 +28,8 @@ type Model struct {
 	visible bool
 	parts   map[string]*part // of this link
 	lastID  int
+
+	watchers []func() // replaced, never changed
 }
 
 // Pulse is how often things are asked for that change without an event.
@@ -45,6 +47,13 @@ var DefaultPulse = Pulse{Seen: 3 * time.Second, Unseen: 30 * time.Second, Redial
 func New(dial Dial, pulse Pulse, changed func()) *Model {
 	return &Model{dial: dial, changed: changed, pulse: pulse, start: make(chan struct{}, 1), ctx: context.Background(),
 		parts: map[string]*part{}}
+}
+
+// Watch has f called after each change, too; f must not wait.
+func (m *Model) Watch(f func()) {
+	m.mu.Lock()
+	m.watchers = append(slices.Clone(m.watchers), f)
+	m.mu.Unlock()
 }
 
 // State is what is known now.
@@ -65,8 +74,12 @@ func (m *Model) Daemon() (context.Context, Daemon) {
 func (m *Model) change(f func(s *State)) {
 	m.mu.Lock()
 	f(&m.state)
+	watchers := m.watchers
 	m.mu.Unlock()
 	m.changed()
+	for _, w := range watchers {
+		w()
+	}
 }
 
 // SetVisible says whether somebody looks.
