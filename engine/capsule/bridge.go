@@ -94,7 +94,7 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	})
 	cmd.Env = append(cmd.Env, desktop...)
 	b, err := display.StartBridge(cmd, display.Begin{
-		Socket: k.services[0].Outside(st.Init.Pid), Bus: bus, ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived, Typed: typed,
+		Socket: k.services[0].Outside(st.Init.Pid), Init: st.Init.Pid, Bus: bus, ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived, Typed: typed,
 	})
 	k.mu.Lock()
 	k.bridge, k.shown = b, k.shown || b != nil

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hither/engine/display"
+	"hither/engine/kernel"
 )
 
 // The servers of package display: pid 1 holds their sockets, the keeper waits
@@ -179,7 +180,7 @@ func (k *keeper) startService(s *service, socket *os.File) (<-chan int, error) {
 	host := 0
 	if children, err := k.children(); err == nil {
 		for _, c := range children {
-			if n, err := insidePid(k.state.Init.Pid, c); err == nil && n == pid {
+			if n, err := kernel.InsidePid(k.state.Init.Pid, c); err == nil && n == pid {
 				host = c
 			}
 		}
@@ -259,7 +260,7 @@ func (k *keeper) findService(s *service) <-chan int {
 		if err != nil || !slices.ContainsFunc(fds, func(e os.DirEntry) bool { l, err := os.Readlink(dir + e.Name()); return err == nil && l == socket }) {
 			continue
 		}
-		pid, err := insidePid(k.state.Init.Pid, host)
+		pid, err := kernel.InsidePid(k.state.Init.Pid, host)
 		if err != nil {
 			continue
 		}

@@ -2,9 +2,6 @@ package capsule
 
 import (
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +59,7 @@ func processes(init int) (map[int]int, error) {
 	}
 	found := map[int]int{}
 	for _, pid := range append([]int{init}, pids...) {
-		inside, err := insidePid(init, pid)
+		inside, err := kernel.InsidePid(init, pid)
 		if err != nil {
 			if pid == init {
 				return nil, err
@@ -72,32 +69,4 @@ func processes(init int) (map[int]int, error) {
 		found[inside] = pid
 	}
 	return found, nil
-}
-
-// insidePid is a process's pid in the pid namespace of init.
-func insidePid(init, pid int) (int, error) {
-	depth := func(pid int) ([]string, error) {
-		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-		if err != nil {
-			return nil, err
-		}
-		_, rest, ok := strings.Cut(string(b), "\nNSpid:")
-		if !ok {
-			return nil, fmt.Errorf("process %d shows no namespace pids", pid)
-		}
-		line, _, _ := strings.Cut(rest, "\n")
-		return strings.Fields(line), nil
-	}
-	of, err := depth(init)
-	if err != nil {
-		return 0, err
-	}
-	p, err := depth(pid)
-	if err != nil {
-		return 0, err
-	}
-	if len(p) < len(of) {
-		return 0, fmt.Errorf("process %d is not in the capsule", pid)
-	}
-	return strconv.Atoi(p[len(of)-1])
 }

@@ -53,10 +53,11 @@ type Order struct {
 
 // Begin is what a bridge is told of its capsule.
 type Begin struct {
-	Socket string `json:"socket"`        // of the X server, as this process reaches it
-	ID     string `json:"id"`            // of the capsule
-	Name   string `json:"name"`          // of the app
-	Bus    string `json:"bus,omitempty"` // as in Order
+	Socket string `json:"socket"`         // of the X server, as this process reaches it
+	Init   int    `json:"init,omitempty"` // pid 1 of the capsule, as this process sees it
+	ID     string `json:"id"`             // of the capsule
+	Name   string `json:"name"`           // of the app
+	Bus    string `json:"bus,omitempty"`  // as in Order
 	Origin string `json:"origin,omitempty"`
 	// Arrived: the app has just come from another host.
 	Arrived bool `json:"arrived,omitempty"`

@@ -112,3 +112,31 @@ func Threads(pid int) ([]int, error) {
 	}
 	return all, nil
 }
+
+// InsidePid is a process's pid in the pid namespace of init.
+func InsidePid(init, pid int) (int, error) {
+	depth := func(pid int) ([]string, error) {
+		b, err := ReadProc("/proc/" + strconv.Itoa(pid) + "/status")
+		if err != nil {
+			return nil, err
+		}
+		_, rest, ok := strings.Cut(string(b), "\nNSpid:")
+		if !ok {
+			return nil, fmt.Errorf("process %d shows no namespace pids", pid)
+		}
+		line, _, _ := strings.Cut(rest, "\n")
+		return strings.Fields(line), nil
+	}
+	of, err := depth(init)
+	if err != nil {
+		return 0, err
+	}
+	p, err := depth(pid)
+	if err != nil {
+		return 0, err
+	}
+	if len(p) < len(of) {
+		return 0, fmt.Errorf("process %d is not in that pid namespace", pid)
+	}
+	return strconv.Atoi(p[len(of)-1])
+}

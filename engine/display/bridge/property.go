@@ -17,7 +17,8 @@ var copied = []string{
 
 // others are read as well.
 var others = []string{
-	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME", "_HITHER_NORMAL",
+	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME", "_NET_WM_PID",
+	"_HITHER_NORMAL",
 }
 
 // maxProperty bounds what is copied, in units of four bytes. Icons are the largest.
@@ -149,6 +150,7 @@ func (b *Bridge) dress(w *window, properties map[string]property) {
 		b.setLeader(w)
 		return
 	}
+	b.setProcess(w, properties["_NET_WM_PID"])
 	c := b.Desk
 	c.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["WM_PROTOCOLS"], xwire.AtomAtom, 32,
 		xwire.Uint32s(b.d["WM_DELETE_WINDOW"], b.d["_NET_WM_PING"]))
@@ -190,7 +192,7 @@ func (b *Bridge) copyProperty(w *window, name string, p property) {
 func (b *Bridge) appProperty(w *window, a xwire.Atom) {
 	name := b.appName(a)
 	known := false
-	for _, list := range [][]string{copied, {"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS"}} {
+	for _, list := range [][]string{copied, {"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "_NET_WM_PID"}} {
 		for _, n := range list {
 			known = known || n == name
 		}
@@ -209,6 +211,8 @@ func (b *Bridge) appProperty(w *window, a xwire.Atom) {
 	case "WM_TRANSIENT_FOR":
 		b.setLeader(w)
 	case "WM_PROTOCOLS":
+	case "_NET_WM_PID":
+		b.setProcess(w, p)
 	default:
 		if ok {
 			b.copyProperty(w, name, p)
