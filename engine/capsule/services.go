@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -162,7 +163,15 @@ func (k *keeper) startService(s *service, socket *os.File) (<-chan int, error) {
 	if s.Litter != "" {
 		os.Remove(root + s.Litter) //nolint:errcheck // mostly there is none
 	}
-	o := order{Argv: s.Argv, Env: k.serviceEnv(s), Dir: "/", Umask: 0o022, Std: [3]int{-1, -1, -1}, Listen: 1}
+	argv := s.Argv
+	if s.fd == FDDisplay {
+		k.mu.Lock()
+		desktop := k.state.Desktop
+		k.mu.Unlock()
+		dpi := display.DPI(func(name string) string { return lookup(desktop, name) })
+		argv = append(slices.Clone(argv), "-dpi", strconv.Itoa(dpi))
+	}
+	o := order{Argv: argv, Env: k.serviceEnv(s), Dir: "/", Umask: 0o022, Std: [3]int{-1, -1, -1}, Listen: 1}
 	files := []*os.File{socket}
 	if s.Log != "" {
 		log, err := os.OpenFile(root+s.Log, os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)

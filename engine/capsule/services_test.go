@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hither/engine/display"
+	"hither/engine/display/xservers"
+	"hither/engine/display/xwire"
 )
 
 // greet speaks the X protocol's first words to a server and returns the width
@@ -549,4 +551,30 @@ func TestBridgeHearsOfTheBus(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitLog(t, "begin app on :42", bus, "end", "begin app on :42", bus)
+}
+
+// TestDisplayDPI: the X server starts with the dots per inch of the desktop, for the first app looks at once.
+func TestDisplayDPI(t *testing.T) {
+	need(t, "Xvfb")
+	ctx := lab(t)
+	desk := xservers.Xvfb(t, "640x480")
+	user, err := xwire.DialPath(ctx, desk.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer user.Close()
+	if err := user.ChangePropertyChecked(xwire.PropModeReplace, user.Root(), xwire.AtomResourceManager, xwire.AtomString, 8, []byte("XTerm*background: black\nXft.dpi:\t192\n")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DISPLAY", desk.Display)
+	c, _ := waiting(t, ctx, nil)
+	app, err := xwire.DialPath(ctx, display.Services("/run")[0].Outside(c.InitPid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	s := app.Screen()
+	if dpi := float64(s.WidthInPixels) * 25.4 / float64(s.WidthInMillimeters); dpi < 190 || dpi > 194 {
+		t.Errorf("the display has %.1f dots per inch", dpi)
+	}
 }

@@ -43,7 +43,7 @@ func Server(runtimeDir string) Service {
 		// client has gone. -r: keys are repeated by the desktop's server, not by
 		// this one, too. -s 0: no screen saver, which would wake up. -ac: who
 		// reaches the socket is the app, or its user.
-		Argv: []string{"Xvfb", ":0", "-screen", "0", Screen, "-dpi", "96", "-nolisten", "tcp", "-nolisten", "local",
+		Argv: []string{"Xvfb", ":0", "-screen", "0", Screen, "-nolisten", "tcp", "-nolisten", "local",
 			"-noreset", "-r", "-s", "0", "-ac"},
 		Path: ServerPath, Mode: 0o777, Log: path.Join(runtimeDir, ".hither-display.log"), Litter: serverLock,
 		Package: "xvfb", Wants: "a display",

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -151,7 +153,8 @@ func TestDialog(t *testing.T) {
 // TestDesktopGone: the desktop's server ends and comes again; the app does not
 // notice, and its windows come back.
 func TestDesktopGone(t *testing.T) {
-	desk := xservers.Xvfb(t, size)
+	own := fmt.Sprintf(":%d", 1000+os.Getpid()%10000) // which nobody else takes meanwhile
+	desk := xservers.Xvfb(t, size, own)
 	b := newBench(t, desk, true)
 	b.start()
 	w := b.appWindow("patient", rect{0, 0, 300, 200}, 0x336699, nil)
@@ -161,7 +164,7 @@ func TestDesktopGone(t *testing.T) {
 	b.part()
 	b.back()
 	b.fill(w, 0x00ff00, rect{0, 0, 300, 200})
-	b.desk = xservers.Xvfb(t, size, desk.Display)
+	b.desk = xservers.Xvfb(t, size, own)
 	b.user = dial(t, b.desk, xwire.XTest)
 	native := b.nativeWindow("patient")
 	at := place(t, b.user, native)

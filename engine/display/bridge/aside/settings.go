@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
-	"strings"
 
+	"hither/engine/display"
 	"hither/engine/display/xwire"
 )
 
@@ -34,7 +33,6 @@ var rootProperties = [2]string{"RESOURCE_MANAGER", "_XKB_RULES_NAMES"}
 const (
 	maxResources = 1 << 20 // bytes
 	maxSettings  = 1 << 20
-	usualDPI     = 96
 )
 
 func (g *settings) attach(ctx context.Context, a *Aside) error {
@@ -174,25 +172,11 @@ func (g *settings) update(a *Aside) {
 		}
 	}
 	if list = inCapsule(list); len(list) == 0 {
-		list = leastSettings(resourceDPI(string(g.root[0])))
+		list = leastSettings(display.ResourceDPI(string(g.root[0])))
 	}
 	if next := changed(g.current, list, g.serial+1); next != nil {
 		g.serial++
 		g.current = next
 		in.ChangeProperty(xwire.PropModeReplace, g.inside, a.app.atom.settings, a.app.atom.settings, 8, encodeSettings(next, g.serial))
 	}
-}
-
-// resourceDPI is what X resources say of the dots per inch of text.
-func resourceDPI(resources string) float64 {
-	for line := range strings.Lines(resources) {
-		name, value, _ := strings.Cut(line, ":")
-		if strings.TrimSpace(name) != "Xft.dpi" {
-			continue
-		}
-		if dpi, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil && dpi >= 1 && dpi <= 10000 {
-			return dpi
-		}
-	}
-	return usualDPI
 }
