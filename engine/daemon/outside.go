@@ -207,7 +207,7 @@ func (d *Daemon) restartOutside(r *http.Request) (any, error) {
 		return nil, usage("", "%q is no process", r.PathValue("pid"))
 	}
 	env := d.desktopOf(r)
-	ctx, stop := context.WithTimeout(d.ctx, closePatience)
+	ctx, stop := context.WithTimeout(d.ctx, 2*closePatience)
 	defer stop()
 	s, list, err := d.outside(ctx, env)
 	if err != nil {
@@ -249,7 +249,9 @@ func (d *Daemon) closeOutside(ctx context.Context, s *peek.Server, o *outsider) 
 	if !asked {
 		return &control.Error{Text: fmt.Sprintf("%s does not close by being asked to", o.Name), Hint: "close it by its own menu, and start it from the list of installed apps"}
 	}
-	if err := ended(ctx, o.Pid); err != nil {
+	wait, stop := context.WithTimeout(ctx, closePatience)
+	defer stop()
+	if err := ended(wait, o.Pid); err != nil {
 		return err
 	}
 	if unix.Kill(o.Pid, 0) == nil && !zombie(o.Pid) {

@@ -30,6 +30,7 @@ const patience = time.Second
 // Server is a connection for a moment.
 type Server struct {
 	x       *xwire.Conn
+	stop    func() bool
 	a       map[string]xwire.Atom
 	res     bool
 	desktop bool
@@ -44,38 +45,39 @@ var atoms = []string{
 }
 
 // OpenApp connects to the X server of a capsule by its socket's path, as
-// display.Service.Outside names it.
+// display.Service.Outside names it. The end of ctx ends the connection.
 func OpenApp(ctx context.Context, socket string) (*Server, error) {
-	ctx, stop := context.WithTimeout(ctx, patience)
+	soon, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	x, err := xwire.DialPath(ctx, socket)
+	x, err := xwire.DialPath(soon, socket)
 	if err != nil {
 		return nil, err
 	}
-	return open(x)
+	return open(ctx, x)
 }
 
-// OpenDesktop connects to a desktop; see xwire.Dial.
+// OpenDesktop connects to a desktop; see xwire.Dial. The end of ctx ends the connection.
 func OpenDesktop(ctx context.Context, display, authority string) (*Server, error) {
-	ctx, stop := context.WithTimeout(ctx, patience)
+	soon, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	x, err := xwire.Dial(ctx, display, authority)
+	x, err := xwire.Dial(soon, display, authority)
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(x)
+	s, err := open(ctx, x)
 	if err == nil {
 		s.desktop = true
 	}
 	return s, err
 }
 
-func open(x *xwire.Conn) (*Server, error) {
+func open(ctx context.Context, x *xwire.Conn) (*Server, error) {
 	x.SetTimeout(patience)
 	s := &Server{x: x, a: map[string]xwire.Atom{}}
+	s.stop = context.AfterFunc(ctx, func() { x.Close() })
 	list, err := x.Atoms(atoms...)
 	if err != nil {
-		x.Close()
+		s.Close()
 		return nil, fmt.Errorf("looking at windows: %w", err)
 	}
 	for i, name := range atoms {
@@ -86,7 +88,10 @@ func open(x *xwire.Conn) (*Server, error) {
 }
 
 // Close ends the connection.
-func (s *Server) Close() { s.x.Close() }
+func (s *Server) Close() {
+	s.stop()
+	s.x.Close()
+}
 
 // ErrNoWindow says that a window has gone, or shows nothing.
 var ErrNoWindow = errors.New("the window shows nothing")
