@@ -52,6 +52,7 @@ type Aside struct {
 	selections [2]*selection
 	patience   time.Duration
 	transfers  map[*transfer]bool
+	saves      []*transfer // that the app waits for
 	settings   settings
 }
 
@@ -115,6 +116,9 @@ func (a *Aside) attachApp(ctx context.Context, again bool) error {
 	if err = a.app.attach(c); err == nil {
 		if err = a.settings.attach(ctx, a); err == nil {
 			err = a.meet(again)
+		}
+		if err == nil {
+			err = a.manage()
 		}
 	}
 	if err != nil {
@@ -201,7 +205,11 @@ func (a *Aside) run() {
 		a.err = err
 	}
 	if a.app.conn != nil {
-		a.app.hangUp()
+		if a.app.conn.Err() != nil {
+			a.appEnded()
+		} else {
+			a.app.hangUp()
+		}
 	}
 	a.desk.conn.Close()
 	close(a.done)
@@ -234,6 +242,9 @@ func (a *Aside) step(calls <-chan call, until time.Time) error {
 		if !errors.Is(err, errEnd) {
 			err = nil
 		}
+	}
+	if err == nil && len(a.saves) > 0 && a.app.conn != nil {
+		a.save()
 	}
 	// What a server does not take ends its connection, which is heard next.
 	if a.app.conn != nil {

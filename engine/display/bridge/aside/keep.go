@@ -59,20 +59,19 @@ func (a *Aside) keepAll() {
 	inside, outside := sel.at[&a.app], sel.at[&a.desk]
 	switch {
 	case inside.owner != 0 && outside.mine:
-		if sel.held = a.copy(sel, &a.app, keepBudget); len(sel.held) == 0 {
+		if sel.held = a.copy(sel, &a.app, keepBudget, time.Now().Add(keepTime)); len(sel.held) == 0 {
 			a.desk.disown(sel)
 		}
 	case outside.owner != 0 && inside.mine:
-		a.stash(a.copy(sel, &a.desk, stashBudget))
+		a.stash(a.copy(sel, &a.desk, stashBudget, time.Now().Add(keepTime)))
 	case inside.mine && len(sel.held) > 0:
 		a.stash(sel.held)
 	}
 	a.desk.disown(a.selections[1])
 }
 
-// copy asks the owner on one side for its contents.
-func (a *Aside) copy(sel *selection, from *side, budget int) []content {
-	end := time.Now().Add(keepTime)
+// copy asks the owner on one side for its contents, which has until end.
+func (a *Aside) copy(sel *selection, from *side, budget int, end time.Time) []content {
 	fetch := func(target string, budget *int) *transfer {
 		t := &transfer{sel: sel, target: target, from: from, kept: &content{target: target}, budget: budget}
 		a.ask(t)
@@ -234,6 +233,19 @@ func decodeStash(b []byte) ([]content, error) {
 	return out, nil
 }
 
+// appEnded is when the capsule's server has ended, and with it the app: what it has
+// had kept is not lost.
+func (a *Aside) appEnded() {
+	for t := range a.transfers {
+		if t.from == &a.app || t.to == &a.app {
+			a.finish(t, false)
+		}
+	}
+	a.app.conn.Close()
+	a.app.conn, a.app.socket = nil, nil
+	a.bequeath()
+}
+
 // bequeath offers what is held to the desktop's clipboard manager, if there is
 // one, since it goes with us.
 func (a *Aside) bequeath() {
@@ -251,7 +263,7 @@ func (a *Aside) bequeath() {
 		names = append(names, c.target)
 	}
 	list, ok := a.desk.atomList(names)
-	t := &transfer{sel: &selection{name: "CLIPBOARD_MANAGER"}, target: "SAVE_TARGETS", from: &a.desk}
+	t := &transfer{sel: &selection{name: managerName}, target: "SAVE_TARGETS", from: &a.desk}
 	if !ok || !a.desk.takeSlot(t) {
 		return
 	}

@@ -249,6 +249,45 @@ func TestBequeath(t *testing.T) {
 	<-closed
 }
 
+// TestSaved: what an app has kept before it ends stays on the clipboard, inside and on the desktop, and outlives the
+// capsule where there is a clipboard manager.
+func TestSaved(t *testing.T) {
+	both(t, func(t *testing.T, app, desk *server) {
+		o := newOwner(t, app, "CLIPBOARD", "UTF8_STRING", []byte("to be kept"))
+		a := open(t, app, desk)
+		inside, outside := windows(t, a)
+		awaitOwner(t, desk, "CLIPBOARD", is(outside))
+		leaver := newRequestor(t, app.dial(t))
+		if list, given := leaver.convert("CLIPBOARD_MANAGER", "TARGETS"); !given || len(list) != 8 {
+			t.Errorf("the clipboard manager offers %v", list)
+		}
+		if _, given := leaver.convert("CLIPBOARD_MANAGER", "SAVE_TARGETS"); !given {
+			t.Fatal("it does not keep the clipboard")
+		}
+		o.end()
+		awaitOwner(t, app, "CLIPBOARD", is(inside))
+		for _, s := range []*server{app, desk} {
+			if got, _ := newRequestor(t, s.dial(t)).convert("CLIPBOARD", "UTF8_STRING"); string(got) != "to be kept" {
+				t.Errorf("pasted is %q", got)
+			}
+		}
+		c := desk.dial(t)
+		manager, err := c.Atom("CLIPBOARD_MANAGER")
+		ok(t, err)
+		c.SetSelectionOwner(newWindow(c), manager, xwire.TimeCurrentTime)
+		ok(t, c.Sync())
+		app.End()
+		ev := awaitEvent(t, c, func(*xwire.SelectionRequestEvent) bool { return true })
+		if got, _ := newRequestor(t, desk.dial(t)).convert("CLIPBOARD", "UTF8_STRING"); string(got) != "to be kept" {
+			t.Errorf("the clipboard manager is given %q", got)
+		}
+		e := xwire.SelectionNotifyEvent{Time: ev.Time, Requestor: ev.Requestor, Selection: ev.Selection, Target: ev.Target, Property: ev.Property}
+		c.SendEvent(false, ev.Requestor, 0, e.Encode())
+		ok(t, c.Flush())
+		<-a.Done()
+	})
+}
+
 // TestServerEnds: with either server it ends by itself.
 func TestServerEnds(t *testing.T) {
 	for i := range 2 {

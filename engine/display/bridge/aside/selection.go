@@ -35,6 +35,9 @@ func (s *selection) atom(at *side) xwire.Atom {
 			return at.atom.selection[i]
 		}
 	}
+	if s.name == managerName {
+		return at.atom.manager
+	}
 	return 0
 }
 
@@ -181,6 +184,9 @@ func (a *Aside) ownerChanged(s *side, ev *xwire.XFixesSelectionNotifyEvent) {
 	switch {
 	case gone || ev.Owner == 0:
 		p.owner = 0
+		if s == &a.app && len(sel.held) > 0 && other != nil && other.mine {
+			s.own(sel) // it was kept
+		}
 		if !wasMine && other != nil && len(sel.held) == 0 {
 			s.other.disown(sel)
 		}
@@ -199,6 +205,11 @@ func (a *Aside) requested(s *side, ev *xwire.SelectionRequestEvent) {
 	t := &transfer{to: s, requestor: ev.Requestor, property: ev.Property, toTarget: ev.Target, time: ev.Time}
 	if t.property == 0 {
 		t.property = ev.Target // as clients of old mean it
+	}
+	if s == &a.app && ev.Selection == s.atom.manager && ev.Owner == s.win {
+		t.sel = &selection{name: managerName}
+		a.asksManager(t)
+		return
 	}
 	t.sel = a.selectionOf(s, ev.Selection)
 	if t.sel == nil || ev.Owner != s.win || ev.Requestor == s.win {

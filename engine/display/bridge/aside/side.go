@@ -39,7 +39,7 @@ type atoms struct {
 
 var fixedAtoms = []string{
 	selectionNames[0], selectionNames[1], "TARGETS", "TIMESTAMP", "INCR", "ATOM_PAIR",
-	"CLIPBOARD_MANAGER", "SAVE_TARGETS", "_XSETTINGS_S0", "_XSETTINGS_SETTINGS", "_HITHER_XSETTINGS",
+	managerName, "SAVE_TARGETS", "_XSETTINGS_S0", "_XSETTINGS_SETTINGS", "_HITHER_XSETTINGS",
 	rootProperties[0], rootProperties[1],
 }
 
