@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -229,8 +230,13 @@ func (b *Book) SetName(name string) error {
 func (b *Book) SetRate(id transport.ID, rate float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if k := b.peers[id]; k != nil {
-		k.now.Rate = rate
+	k := b.peers[id]
+	if k == nil {
+		return
+	}
+	k.now.Rate = rate
+	if math.Abs(rate-k.told.Rate) > 0.2*rate {
+		k.told.Rate = rate
 		b.mark(id)
 	}
 }

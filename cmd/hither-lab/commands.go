@@ -54,7 +54,7 @@ func rootCommand() *cobra.Command {
 	flags.StringVar(&o.lab, "lab", envOr("HITHER_LAB", defaultLab), "which lab; several can stand side by side (or set HITHER_LAB)")
 	flags.StringVar(&o.user, "user", "", "who root's hosts run as: a name or uid (default: who called sudo, else the first ordinary user)")
 	flags.BoolVar(&o.json, "json", false, "print JSON")
-	root.AddCommand(o.up(), o.down(), o.exec(), o.status(), o.link(), o.cut(), o.heal(), o.kill(), o.start(), o.hide(), o.unhide(), o.shot(), o.input(), o.tray(), o.demo(), o.bench())
+	root.AddCommand(o.up(), o.down(), o.exec(), o.status(), o.link(), o.address(), o.cut(), o.heal(), o.kill(), o.start(), o.hide(), o.unhide(), o.shot(), o.input(), o.tray(), o.demo(), o.bench())
 	return root
 }
 

@@ -192,6 +192,24 @@ func (o *options) showLinks(p place, host string) error {
 	return o.print(links, text)
 }
 
+func (o *options) address() *cobra.Command {
+	return &cobra.Command{
+		Use:   "address HOST [NUMBER]",
+		Short: "Move a host to other addresses, or back to its own",
+		Long: `Move a host to the addresses 10.99.0.NUMBER and fd99:6869:7468::NUMBER, as another network would;
+without a number, back to its own. The hosts' names still lead to its own.`,
+		Example: "  hither-lab address a 77",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := o.place()
+			if err != nil {
+				return err
+			}
+			return askHost(p, args[0], request{Op: "address", Args: args[1:]}, nil)
+		},
+	}
+}
+
 func (o *options) cut() *cobra.Command {
 	return o.cutOrHeal("cut", "Break the link of a host, or of all: packets get lost without a word", "hardcut")
 }

@@ -115,6 +115,42 @@ func setInterface(h hostSpec, on bool) error {
 	return nil
 }
 
+// setAddress moves the host to the addresses of another number, as another network would give it.
+// What it had is gone at once; link-local addresses stay.
+func (w *warden) setAddress(args []string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := 0
+	if len(args) > 0 {
+		n, err := strconv.Atoi(args[0])
+		if err != nil || n <= maxHosts || n > 254 {
+			return fmt.Errorf("address %q: a number from %d to 254, which no host of a lab has", args[0], maxHosts+1)
+		}
+		at = n
+	}
+	eth, err := netlink.LinkByName(hostIface)
+	if err != nil {
+		return fmt.Errorf("finding the host's %s: %w", hostIface, err)
+	}
+	old, err := netlink.AddrList(eth, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("listing the host's addresses: %w", err)
+	}
+	for _, a := range old {
+		if a.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		if err := netlink.AddrDel(eth, &a); err != nil {
+			return fmt.Errorf("taking the host's address %s away: %w", a.IP, err)
+		}
+	}
+	w.spec.At = at
+	if w.hardCut {
+		return nil // heal gives it its addresses
+	}
+	return setInterface(w.spec, true)
+}
+
 // setCut takes the port out of the switch, or puts it back: the host's packets get lost without a
 // word, and its interface shows nothing.
 func (r *switchRoom) setCut(h *roomHost, cut bool) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -34,6 +35,7 @@ type labSpec struct {
 type hostSpec struct {
 	Name    string
 	Number  int
+	At      int // whose addresses it has; 0: those of its Number
 	Bin     string
 	Shares  []string
 	Disk    string
@@ -60,7 +62,7 @@ func addressOf(number int) hostAddress {
 	return hostAddress{hostName(number), netip.AddrFrom4([4]byte{10, 99, 0, n}), netip.AddrFrom16(v6)}
 }
 
-func (h hostSpec) own() hostAddress { return addressOf(h.Number) }
+func (h hostSpec) own() hostAddress { return addressOf(cmp.Or(h.At, h.Number)) }
 
 // environment is what a process of a host is given, desktop aside: nothing of the machine's own.
 func (h hostSpec) environment(uid int) []string {

@@ -180,6 +180,8 @@ func (w *warden) do(req request) (any, error) {
 		return w.hide(req.Args)
 	case "unhide":
 		return w.unhide(req.Args)
+	case "address":
+		return nil, w.setAddress(req.Args)
 	case "hardcut":
 		return nil, w.setHardCut(true)
 	case "hardheal":

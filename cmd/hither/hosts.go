@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -15,35 +14,6 @@ import (
 	"hither/engine/control"
 	"hither/engine/daemon"
 )
-
-func peersCommand() *cobra.Command {
-	var asJSON bool
-	c := &cobra.Command{
-		Use: "peers", Short: "List the hosts that are paired with this one",
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: withClient("listing peers", func(c *cobra.Command, client *control.Client, _ []string) error {
-			list, err := client.Peers(c.Context(), true)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(list)
-			}
-			rows := [][]string{{"NAME", "STATE", "AWAY", "ID", "ADDRESSES"}}
-			for _, p := range list.Peers {
-				away := "-"
-				if p.RTT > 0 {
-					away = fmt.Sprintf("%.1f ms", p.RTT)
-				}
-				rows = append(rows, []string{p.Name, p.State, away, p.ID[:min(8, len(p.ID))], strings.Join(p.Addresses, " ")})
-			}
-			return table(rows)
-		}),
-	}
-	jsonFlag(c, &asJSON)
-	c.AddCommand(renameCommand())
-	return c
-}
 
 func doctorCommand() *cobra.Command {
 	var asJSON bool

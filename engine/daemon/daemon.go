@@ -212,7 +212,8 @@ func (d *Daemon) listen(data string) {
 	if addr == "" {
 		addr = fmt.Sprintf(":%d", transport.DefaultPort)
 	}
-	opts := transport.Options{Name: d.name, Version: d.opts.Version, IdleTimeout: d.opts.Silence}
+	opts := transport.Options{Name: d.name, Version: d.opts.Version, IdleTimeout: d.opts.Silence,
+		Abilities: (&able{desktop: d.hasDesktop}).get}
 	d.endpoint, d.why = transport.Listen(addr, d.identity, d.trust, opts)
 	if d.why != nil && d.opts.Listen == "" && errors.Is(d.why, syscall.EADDRINUSE) {
 		log.Printf("%v; taking any free port", d.why)
@@ -222,15 +223,7 @@ func (d *Daemon) listen(data string) {
 		log.Printf("no peer can reach this host: %v", d.why)
 		return
 	}
-	book, err := discovery.Open(d.endpoint, d.trust, discovery.Options{Changed: func(p discovery.Peer) {
-		d.events.tell(control.Event{Event: "peers", Peer: p.Name})
-		if p.Online {
-			d.undecided()
-		}
-		if p.Removed { // perhaps by another process, which wrote the book of peers
-			d.work.Go(func() { d.parted(p.ID) })
-		}
-	}})
+	book, err := discovery.Open(d.endpoint, d.trust, discovery.Options{Changed: d.peerChanged(), Hidden: !d.settings.get().Discoverable})
 	if err != nil {
 		log.Printf("looking for peers: %v", err)
 		d.why = err

@@ -102,6 +102,9 @@ func (d *Daemon) routes() http.Handler {
 	})
 	handle("GET /v1/peers", "listing peers", func(r *http.Request) (any, error) {
 		list, err := d.peers(r.Context(), r.URL.Query().Get("ping") != "")
+		if err == nil && r.URL.Query().Get("all") != "" {
+			list = append(list, d.strangers(r.Context())...)
+		}
 		return control.Peers{Peers: list}, err
 	})
 	handle("POST /v1/peers", "pairing", d.pair)

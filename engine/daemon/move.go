@@ -169,9 +169,9 @@ func (a acceptor) Watch(peer string, offer *handover.Offer, app string) (func(ha
 		app, side = offer.Name, handover.SideDestination
 	}
 	name := a.PeerName(peer)
-	return func(p handover.Progress) {
+	return a.d.rated(transport.ID(peer), func(p handover.Progress) {
 			a.d.events.tell(control.Event{Event: "progress", App: app, Peer: name, Progress: &p})
-		}, func(r *handover.Result) {
+		}), func(r *handover.Result) {
 			a.d.ended(side, r, offer != nil && offer.Check || offer == nil && refused(r))
 			log.Printf("move of %s, begun by %s: %s %s", app, name, r.Outcome, r.Reason)
 			a.d.events.tell(control.Event{Event: "result", App: app, Peer: name, Result: r})
@@ -189,7 +189,7 @@ func (d *Daemon) send(ctx context.Context, c *capsule.Capsule, peer transport.Pe
 	if err != nil {
 		r = &handover.Result{App: c.Spec().Name, From: d.name, To: peer.Name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
 	} else {
-		r = d.moves.Send(ctx, l, d.engine.source(c, peer.ID, peer.Name), handover.SendOptions{App: c.Spec().Name, PeerName: peer.Name, Check: check, Progress: progress})
+		r = d.moves.Send(ctx, l, d.engine.source(c, peer.ID, peer.Name), handover.SendOptions{App: c.Spec().Name, PeerName: peer.Name, Check: check, Progress: d.rated(peer.ID, progress)})
 	}
 	d.ended(handover.SideSource, r, check)
 	return r
@@ -202,7 +202,7 @@ func (d *Daemon) bring(ctx context.Context, peer transport.Peer, app string, che
 	if err != nil {
 		r = &handover.Result{App: app, From: peer.Name, To: d.name, Outcome: handover.Stayed, Reason: cause(ctx, err)}
 	} else {
-		r = d.moves.Bring(ctx, l, app, acceptor{d}, handover.SendOptions{PeerName: peer.Name, Check: check, Progress: progress})
+		r = d.moves.Bring(ctx, l, app, acceptor{d}, handover.SendOptions{PeerName: peer.Name, Check: check, Progress: d.rated(peer.ID, progress)})
 	}
 	d.ended(handover.SideDestination, r, check)
 	return r

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"hither/discovery"
 	"hither/engine/control"
 	"hither/engine/handover"
 	"hither/transport"
@@ -199,56 +198,4 @@ func (d *Daemon) settleWith(id string) {
 		log.Printf("move %s with %s is settled", move, peer.Name)
 		d.events.tell(control.Event{Event: "apps"})
 	}
-}
-
-// peers lists the paired hosts.
-func (d *Daemon) peers(ctx context.Context, ping bool) ([]control.Peer, error) {
-	trusted, err := d.trust.List()
-	if err != nil {
-		return nil, err
-	}
-	known := map[transport.ID]discovery.Peer{}
-	if d.book != nil {
-		for _, p := range d.book.Peers() {
-			known[p.ID] = p
-		}
-	}
-	list := make([]control.Peer, len(trusted))
-	var all sync.WaitGroup
-	for i, p := range trusted {
-		out := control.Peer{ID: string(p.ID), Name: p.Name, Paired: true, Addresses: p.Addresses, State: "unknown", Permissions: permissionsOf(p)}
-		if k, ok := known[p.ID]; ok && k.Paired {
-			out.Addresses, out.RTT, out.Version, out.Reason = k.Addresses, k.RTT, k.Version, k.Problem
-			out.State = "down"
-			if k.Online {
-				out.State = "up"
-			}
-		}
-		if out.Addresses == nil {
-			out.Addresses = []string{}
-		}
-		list[i] = out
-		if ping && out.State != "up" && d.endpoint != nil {
-			all.Go(func() { d.ping(ctx, p, &list[i]) })
-		}
-	}
-	all.Wait()
-	return list, nil
-}
-
-func (d *Daemon) ping(ctx context.Context, p transport.Peer, out *control.Peer) {
-	ctx, stop := context.WithTimeout(ctx, 3*time.Second)
-	defer stop()
-	if d.book != nil {
-		if t, err := d.book.Target(string(p.ID)); err == nil {
-			p = t
-		}
-	}
-	rtt, hello, err := d.endpoint.Ping(ctx, p)
-	if err != nil {
-		out.State, out.Reason = "down", err.Error()
-		return
-	}
-	out.State, out.Reason, out.Version = "up", "", hello.Version
-	out.RTT = float64(rtt.Microseconds()) / 1000
 }

@@ -115,17 +115,13 @@ func (d *Daemon) changeSettings(in control.Settings) (control.Settings, error) {
 	if err != nil {
 		return next, err
 	}
-	book, _ := any(d.book).(interface {
-		SetName(string) error
-		SetDiscoverable(bool)
-	})
-	if d.book != nil && book != nil && renamed {
-		if err := book.SetName(next.Name); err != nil {
+	if d.book != nil && renamed {
+		if err := d.book.SetName(next.Name); err != nil {
 			return next, err
 		}
 	}
-	if d.book != nil && book != nil && told {
-		book.SetDiscoverable(next.Discoverable)
+	if d.book != nil && told {
+		d.book.SetDiscoverable(next.Discoverable)
 	}
 	d.events.tell(control.Event{Event: "settings"})
 	return d.readSettings(), nil
