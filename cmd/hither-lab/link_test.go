@@ -338,3 +338,29 @@ func TestCoverRoots(t *testing.T) {
 		t.Errorf("%q instead of %q", got, want)
 	}
 }
+
+func TestMovedHost(t *testing.T) {
+	l := newLab(t)
+	l.echoServer("b")
+	l.ok("address", "b", "77")
+	for _, to := range []string{"10.99.0.77", "fd99:6869:7468::4d"} {
+		if got := l.echo("a", to); got != "ok" {
+			t.Errorf("b at %s: %s", to, got)
+		}
+	}
+	if got := l.sh("b", "hostname -I 2>/dev/null || true"); strings.Contains(got, "10.99.0.2 ") {
+		t.Errorf("b has its old address too: %s", got)
+	}
+	l.ok("cut", "--hard", "b")
+	l.ok("heal", "b")
+	if got := l.echo("a", "10.99.0.77"); got != "ok" {
+		t.Errorf("after a cut: %s", got)
+	}
+	l.ok("address", "b")
+	if got := l.echo("a", "10.99.0.2"); got != "ok" {
+		t.Errorf("b is back: %s", got)
+	}
+	if _, errs, status := l.try("address", "b", "1"); status != 1 || !strings.Contains(errs, "27 to 254") {
+		t.Errorf("the address of another host: %d %q", status, errs)
+	}
+}

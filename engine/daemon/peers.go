@@ -33,7 +33,9 @@ func (d *Daemon) acceptPeers() {
 				log.Printf("serving %s: %v", c.Peer().Name, err)
 				why = fmt.Sprintf("%.200v", err)
 			}
-			c.Close(why)
+			if d.ctx.Err() == nil { // else the endpoint says goodbye, which tells the peer more
+				c.Close(why)
+			}
 		})
 	}
 }
