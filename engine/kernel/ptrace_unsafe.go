@@ -222,6 +222,23 @@ func WaitTracee(tid int) (status unix.WaitStatus, found bool, err error) {
 	}
 }
 
+// WaitAnyTracee is one look (never a wait) at all tracees of the calling thread, and its
+// children: wait4(-1, WNOHANG|__WALL|__WNOTHREAD). tid 0: nothing to report yet.
+func WaitAnyTracee() (tid int, status unix.WaitStatus, err error) {
+	var raw int32
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&raw)),
+			unix.WNOHANG|unix.WALL|unix.WNOTHREAD, 0, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return 0, 0, errno
+		}
+		return int(n), unix.WaitStatus(raw), nil
+	}
+}
+
 // Yield is sched_yield(2).
 func Yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 

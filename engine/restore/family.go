@@ -33,11 +33,29 @@ func (b *Builder) find(pid int) (*tracee.Process, error) {
 	return nil, fmt.Errorf("process %d is not there", pid)
 }
 
-// step carries out one step of the plan.
-func (b *Builder) step(s step) error {
-	if s.Op == opFork {
-		return b.fork(s.By, s.Pid)
+// family carries out the plan. What one process forks in a row is born together.
+func (b *Builder) family(steps []step) error {
+	for len(steps) > 0 {
+		n := 0
+		for n < len(steps) && steps[n].Op == opFork && steps[n].By == steps[0].By {
+			n++
+		}
+		err := error(nil)
+		if n == 0 {
+			n, err = 1, b.step(steps[0])
+		} else {
+			err = b.fork(steps[0].By, steps[:n])
+		}
+		if err != nil {
+			return err
+		}
+		steps = steps[n:]
 	}
+	return nil
+}
+
+// step carries out one step of the plan that is no fork.
+func (b *Builder) step(s step) error {
 	p, err := b.find(s.Pid)
 	if err != nil {
 		return err
@@ -64,27 +82,33 @@ func (b *Builder) step(s step) error {
 	return err
 }
 
-func (b *Builder) fork(by, pid int) error {
+func (b *Builder) fork(by int, children []step) error {
 	parent, err := b.find(by)
 	if err != nil {
 		return err
 	}
-	args := kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}
-	proc := b.images[pid]
-	if proc != nil {
-		args.ExitSignal = uint64(proc.ExitSignal)
+	births := make([]tracee.Birth, len(children))
+	for i, c := range children {
+		births[i] = tracee.Birth{Args: kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}, Tids: []int{c.Pid}}
+		if proc := b.images[c.Pid]; proc != nil {
+			births[i].Args.ExitSignal = uint64(proc.ExitSignal)
+		}
 	}
-	th, err := parent.Leader().Clone(args, pid)
+	born, err := parent.Leader().Births(births)
+	for i, th := range born {
+		switch pid := children[i].Pid; {
+		case th == nil:
+		case b.images[pid] != nil:
+			b.procs[pid] = th.Process()
+		default:
+			b.extras[pid] = th.Process()
+		}
+	}
 	if errors.Is(err, syscall.EEXIST) {
-		return fmt.Errorf("making process %d: the number is taken in the new capsule: %w", pid, err)
+		return fmt.Errorf("making the children of process %d: a number is taken in the new capsule: %w", by, err)
 	}
 	if err != nil {
-		return fmt.Errorf("making process %d: %w", pid, err)
-	}
-	if proc != nil {
-		b.procs[pid] = th.Process()
-	} else {
-		b.extras[pid] = th.Process()
+		return fmt.Errorf("making the children of process %d: %w", by, err)
 	}
 	return nil
 }

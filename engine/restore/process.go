@@ -94,11 +94,13 @@ func (b *Builder) process(p *tracee.Process, proc *image.Process) error {
 	if err := b.larder.Undo(remote{leader}, proc.Pid); err != nil {
 		return err
 	}
-	for i := 1; i < len(proc.Threads); i++ {
-		const flags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
-		if _, err := leader.Clone(kernel.CloneArgs{Flags: flags}, proc.Threads[i].Tid); err != nil {
-			return fmt.Errorf("making thread %d: %w", proc.Threads[i].Tid, err)
-		}
+	const flags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
+	var births []tracee.Birth
+	for _, t := range proc.Threads[1:] {
+		births = append(births, tracee.Birth{Args: kernel.CloneArgs{Flags: flags}, Tids: []int{t.Tid}})
+	}
+	if _, err := leader.Births(births); err != nil {
+		return fmt.Errorf("making its threads: %w", err)
 	}
 	return nil
 }

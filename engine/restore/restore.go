@@ -154,10 +154,8 @@ func (b *Builder) Begin(app *image.App, env handle.Env) error {
 	if b.larder, err = handle.Rebind(remote{b.init.Leader()}, app, env); err != nil {
 		return fmt.Errorf("building what the app has open: %w", err)
 	}
-	for _, s := range steps {
-		if err := b.step(s); err != nil {
-			return err
-		}
+	if err := b.family(steps); err != nil {
+		return err
 	}
 	for i := range app.Processes {
 		if p := &app.Processes[i]; !p.Zombie {

@@ -31,7 +31,7 @@ func (th *Thread) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 func (th *Thread) Batch(calls []Call) error {
 	for len(calls) > 0 {
 		n := min(len(calls), maxRows)
-		if err := th.ride(calls[:n], nil); err != nil {
+		if err := th.ride(calls[:n]); err != nil {
 			return err
 		}
 		calls = calls[n:]
@@ -39,8 +39,8 @@ func (th *Thread) Batch(calls []Call) error {
 	return nil
 }
 
-// ride runs one table of calls. born, if not nil, is told of each new thread.
-func (th *Thread) ride(calls []Call, born func(tid int)) error {
+// ride runs one table of calls.
+func (th *Thread) ride(calls []Call) error {
 	if err := th.ok(); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (th *Thread) ride(calls []Call, born func(tid int)) error {
 	if err := kernel.PtraceSetRegs(th.Tid, &regs); err != nil {
 		return th.failed("setting the registers", err)
 	}
-	if err := th.resume(kernel.PtraceCont, func(s unix.WaitStatus) bool { return th.arrived(s, born) }); err != nil {
+	if err := th.resume(kernel.PtraceCont, th.arrived); err != nil {
 		return err
 	}
 	if err := th.putBack(); err != nil {
@@ -96,18 +96,8 @@ func (th *Thread) ride(calls []Call, born func(tid int)) error {
 
 // arrived says whether a stop is the breakpoint at the train's end. The SIGTRAP
 // may hide one the program sent itself: two of a kind become one in the queue.
-func (th *Thread) arrived(s unix.WaitStatus, born func(tid int)) bool {
-	switch event(s) {
-	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
-		if message, err := kernel.PtraceEventMessage(th.Tid); err == nil && born != nil {
-			born(int(message))
-		}
-		return false
-	case 0:
-	default:
-		return false
-	}
-	if s.StopSignal() != unix.SIGTRAP {
+func (th *Thread) arrived(s unix.WaitStatus) bool {
+	if event(s) != 0 || s.StopSignal() != unix.SIGTRAP {
 		return false
 	}
 	var regs unix.PtraceRegs

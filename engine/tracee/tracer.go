@@ -34,8 +34,9 @@ type Tracer struct {
 	tid  atomic.Int64
 
 	// Only the tracer's thread touches these.
-	held  map[int]*Thread // by tid, everything attached
-	stuck map[int]*Thread // attached, but could not be stopped nor let go
+	held  map[int]*Thread           // by tid, everything attached
+	stuck map[int]*Thread           // attached, but could not be stopped nor let go
+	early map[int][]unix.WaitStatus // by tid: came while another was waited for
 }
 
 type job struct {
@@ -50,6 +51,7 @@ func New() *Tracer {
 		done:  make(chan struct{}),
 		held:  map[int]*Thread{},
 		stuck: map[int]*Thread{},
+		early: map[int][]unix.WaitStatus{},
 	}
 	ready := make(chan struct{})
 	go t.loop(ready)

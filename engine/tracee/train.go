@@ -15,7 +15,7 @@ import (
 const (
 	codeSize    = 4 << 10
 	deskOffset  = codeSize // this package's own notes
-	deskSize    = 4 << 10
+	deskSize    = 12 << 10
 	rowsOffset  = deskOffset + deskSize
 	rowSize     = 64 // nr, six arguments, result
 	maxRows     = 1024

@@ -353,7 +353,38 @@ func TestCloneInNamespace(t *testing.T) {
 				return err
 			}
 		}
-		if err := tr.Kill([]*Process{child.Process(), grandchild.Process()}); err != nil {
+		// Many at a go, one of which cannot be.
+		births := make([]Birth, 2*maxBirths)
+		for i := range births {
+			births[i] = Birth{kernel.CloneArgs{Flags: thread}, []int{7000 - i}}
+		}
+		births[3].Tids[0] = 4242
+		many, err := grandchild.Births(births)
+		if !errors.Is(err, syscall.EEXIST) || many[3] != nil {
+			return fmt.Errorf("a used tid among others: %v", err)
+		}
+		for i, th := range many[:maxBirths] {
+			if i == 3 {
+				continue
+			}
+			if got, err := th.Syscall(unix.SYS_GETTID); err != nil || int(got) != 7000-i || th.Process() != grandchild.Process() {
+				return fmt.Errorf("tid of thread %d: %d %v", i, got, err)
+			}
+		}
+		births = []Birth{{kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}, []int{90}}, {kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}, []int{80}}}
+		two, err := grandchild.Births(births)
+		if err != nil {
+			return err
+		}
+		for i, th := range two {
+			if got, err := th.Syscall(unix.SYS_GETPID); err != nil || int(got) != births[i].Tids[0] {
+				return fmt.Errorf("pid of child %d: %d %v", i, got, err)
+			}
+			if got, err := th.Syscall(unix.SYS_GETPPID); err != nil || got != 77 {
+				return fmt.Errorf("its parent: %d %v", got, err)
+			}
+		}
+		if err := tr.Kill([]*Process{child.Process(), two[0].Process(), two[1].Process(), grandchild.Process()}); err != nil {
 			return err
 		}
 		if err := unix.Kill(child.Process().Pid, 0); err == nil && state(t, child.Process().Pid) != 'Z' {

@@ -29,9 +29,8 @@ const spins = 150
 // because no call of the kernel waits for a tracee with a time limit.
 func (t *Tracer) wait(tid int, limit time.Duration) (unix.WaitStatus, error) {
 	var deadline time.Time
-	nap := int64(10_000)
 	for i := 0; ; i++ {
-		status, found, err := kernel.WaitTracee(tid)
+		status, found, err := t.look(tid)
 		if err != nil {
 			// ECHILD: it ended and was reaped, or an exec in another thread took its place.
 			return 0, ErrGone
@@ -45,19 +44,37 @@ func (t *Tracer) wait(tid int, limit time.Duration) (unix.WaitStatus, error) {
 			}
 			return status, nil
 		}
-		if i < spins {
-			kernel.Yield()
-			continue
+		if i >= spins {
+			if now := time.Now(); deadline.IsZero() {
+				deadline = now.Add(limit)
+			} else if now.After(deadline) {
+				return 0, fmt.Errorf("waiting for thread %d: %w", tid, errTimeout)
+			}
 		}
-		now := time.Now()
-		if deadline.IsZero() {
-			deadline = now.Add(limit)
-		} else if now.After(deadline) {
-			return 0, fmt.Errorf("waiting for thread %d: %w", tid, errTimeout)
-		}
-		kernel.Nap(nap)
-		nap = min(nap*5/4, 1_000_000)
+		pause(i)
 	}
+}
+
+// look is one look at a thread, at what came early first.
+func (t *Tracer) look(tid int) (unix.WaitStatus, bool, error) {
+	if early := t.early[tid]; len(early) > 0 {
+		t.early[tid] = early[1:]
+		return early[0], true, nil
+	}
+	return kernel.WaitTracee(tid)
+}
+
+// pause lets others run between the i-th look and the next, for longer and longer.
+func pause(i int) {
+	if i < spins {
+		kernel.Yield()
+		return
+	}
+	nap := int64(10_000)
+	for range min(i-spins, 21) {
+		nap = nap * 5 / 4
+	}
+	kernel.Nap(min(nap, 1_000_000))
 }
 
 // event is the PTRACE_EVENT_ number of a stop, 0 if it is none.
@@ -98,5 +115,6 @@ func (t *Tracer) toRest(th *Thread, limit time.Duration) error {
 func (t *Tracer) forget(th *Thread) {
 	delete(t.held, th.Tid)
 	delete(t.stuck, th.Tid)
+	delete(t.early, th.Tid)
 	th.gone = true
 }
