@@ -110,7 +110,7 @@ func (d *Destination) PreCopy(ctx context.Context, r io.Reader, report handover.
 
 // Restore see handover.Destination.
 func (d *Destination) Restore(ctx context.Context, encoded []byte, r io.Reader, report handover.Report) error {
-	encoded, err := unseal(encoded)
+	encoded, err := unpack(encoded)
 	if err != nil {
 		return fmt.Errorf("taking the image: %w", err)
 	}

@@ -24,11 +24,13 @@ import (
 	"io"
 	"strings"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
 
 	"hither/engine/capsule"
 	"hither/engine/files"
+	"hither/engine/handover"
 	"hither/engine/image"
 	"hither/engine/kernel"
 )
@@ -117,6 +119,35 @@ func unseal(b []byte) ([]byte, error) {
 }
 
 const sumSize = 8
+
+// pack puts an image on its way: mostly zeros, it shrinks to a tenth. The sum is that
+// of the image itself.
+func pack(b []byte) []byte {
+	out := binary.LittleEndian.AppendUint64(make([]byte, 0, sumSize+s2.MaxEncodedLen(len(b))), xxh3.Hash(b))
+	return out[:sumSize+len(s2.Encode(out[sumSize:cap(out)], b))]
+}
+
+func unpack(b []byte) ([]byte, error) {
+	damaged := errors.New("a record was damaged on the way: its sum is wrong")
+	if len(b) < sumSize {
+		return nil, damaged
+	}
+	n, err := s2.DecodedLen(b[sumSize:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", damaged, err)
+	}
+	if n > handover.MaxImage {
+		return nil, fmt.Errorf("the image is larger than %d bytes", handover.MaxImage)
+	}
+	out, err := s2.Decode(nil, b[sumSize:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", damaged, err)
+	}
+	if binary.LittleEndian.Uint64(b) != xxh3.Hash(out) {
+		return nil, damaged
+	}
+	return out, nil
+}
 
 // writeBlock and readBlock carry one sealed record with its length before it.
 func writeBlock(w io.Writer, b []byte) error {

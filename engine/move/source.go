@@ -211,7 +211,7 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 		s.portals.Status = st.Status
 	}
 	encoded, err := s.app.Encode()
-	out.Image = seal(encoded)
+	out.Image = pack(encoded)
 	return out, err
 }
 
