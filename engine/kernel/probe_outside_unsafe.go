@@ -42,11 +42,11 @@ func tryPtrace(pid int) error {
 				return fmt.Errorf("interrupting a child: %w", err)
 			}
 			for end := time.Now().Add(5 * time.Second); time.Now().Before(end); Nap(100_000) {
-				status, found, err := WaitTracee(pid)
+				who, status, err := WaitTracee(pid, nil, 0)
 				if err != nil {
 					return fmt.Errorf("waiting for a child: %w", err)
 				}
-				if !found {
+				if who == 0 {
 					continue
 				}
 				if int(status)>>16 != unix.PTRACE_EVENT_STOP {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -188,55 +189,30 @@ func PtraceGetRseq(tid int) (RseqConfig, error) {
 	return config, err
 }
 
-// QuietStops tells the kernel to send this process no SIGCHLD when a child or a
-// tracee stops (SA_NOCLDSTOP, sigaction(2)); those that end still raise it. Go's handler
-// takes it, stop by stop, on the very thread that traces.
-func QuietStops() error {
-	// struct kernel_sigaction, x86-64.
-	var action struct{ handler, flags, restorer, mask uint64 }
-	const noStops, sigsetSize = 1, 8
-	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&action)), sigsetSize, 0, 0); errno != 0 {
-		return errno
-	}
-	action.flags |= noStops
-	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&action)), 0, sigsetSize, 0, 0); errno != 0 {
-		return errno
-	}
-	return nil
-}
+// AnyTracee is, for WaitTracee, any tracee (or child) of the calling thread.
+const AnyTracee = -1
 
-// WaitTracee is one look (never a wait) at a tracee of the calling thread:
-// wait4(tid, WNOHANG|__WALL|__WNOTHREAD). found false: nothing to report yet.
-func WaitTracee(tid int) (status unix.WaitStatus, found bool, err error) {
+// WaitTracee is wait4(tid, __WALL|__WNOTHREAD): the next stop or the end of a tracee of the
+// calling thread, and whose it is. It looks once, or (alarm not nil) waits for so long. 0: nothing to
+// report yet. It does not leave the OS thread, nor let Go take the processor for another
+// goroutine: what is waited for is mostly there in some microseconds.
+func WaitTracee(tid int, alarm *Alarm, limit time.Duration) (who int, status unix.WaitStatus, err error) {
 	var raw int32
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(tid), uintptr(unsafe.Pointer(&raw)),
-			unix.WNOHANG|unix.WALL|unix.WNOTHREAD, 0, 0, 0)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 {
-			return 0, false, errno
-		}
-		return unix.WaitStatus(raw), n != 0, nil
+	options := uintptr(unix.WALL | unix.WNOTHREAD)
+	if alarm == nil {
+		options |= unix.WNOHANG
+	} else {
+		alarm.Set(limit)
+		defer alarm.Set(0)
 	}
-}
-
-// WaitAnyTracee is one look (never a wait) at all tracees of the calling thread, and its
-// children: wait4(-1, WNOHANG|__WALL|__WNOTHREAD). tid 0: nothing to report yet.
-func WaitAnyTracee() (tid int, status unix.WaitStatus, err error) {
-	var raw int32
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&raw)),
-			unix.WNOHANG|unix.WALL|unix.WNOTHREAD, 0, 0, 0)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 {
-			return 0, 0, errno
-		}
-		return int(n), unix.WaitStatus(raw), nil
+	n, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(tid), uintptr(unsafe.Pointer(&raw)), options, 0, 0, 0)
+	if errno == unix.EINTR {
+		return 0, 0, nil
 	}
+	if errno != 0 {
+		return 0, 0, errno
+	}
+	return int(n), unix.WaitStatus(raw), nil
 }
 
 // Yield is sched_yield(2).

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -156,17 +155,11 @@ func (th *Thread) nextBorn(births []Birth) (*Thread, int, error) {
 // awaitBirth waits for the first stop of a thread that is not known yet. Of those that
 // are, only their end can come now; it is told again to who waits for them.
 func (t *Tracer) awaitBirth() (int, error) {
-	deadline := time.Now().Add(callTimeout)
-	for i := 0; ; i++ {
-		tid, status, err := kernel.WaitAnyTracee()
+	for {
+		tid, status, err := t.await(kernel.AnyTracee, callTimeout)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("waiting for a new thread: %w", err)
-		case tid == 0:
-			if time.Now().After(deadline) {
-				return 0, fmt.Errorf("waiting for a new thread: %w", errTimeout)
-			}
-			pause(i)
 		case t.held[tid] != nil || t.stuck[tid] != nil:
 			t.early[tid] = append(t.early[tid], status)
 		case status.Exited() || status.Signaled():

@@ -34,6 +34,7 @@ type Tracer struct {
 	tid  atomic.Int64
 
 	// Only the tracer's thread touches these.
+	alarm *kernel.Alarm             // nil: there is none
 	held  map[int]*Thread           // by tid, everything attached
 	stuck map[int]*Thread           // attached, but could not be stopped nor let go
 	early map[int][]unix.WaitStatus // by tid: came while another was waited for
@@ -72,8 +73,10 @@ func (t *Tracer) loop(ready chan struct{}) {
 		return
 	}
 	_ = kernel.QuietStops() // louder stops are slower, no more
-	// Naps while waiting for a stop should be as short as asked.
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	if alarm, err := kernel.NewAlarm(); err == nil {
+		t.alarm = alarm
+		defer alarm.Close()
+	}
 	t.tid.Store(int64(unix.Gettid()))
 	close(ready)
 	for {

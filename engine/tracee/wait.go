@@ -21,60 +21,53 @@ const (
 
 var errTimeout = errors.New("it did not stop in time")
 
-// spins is how often wait looks before it begins to nap: most stops are there
-// within some ten microseconds.
-const spins = 150
-
-// wait waits for the next stop or the end of one traced thread. It polls,
-// because no call of the kernel waits for a tracee with a time limit.
+// wait waits for the next stop or the end of one traced thread.
 func (t *Tracer) wait(tid int, limit time.Duration) (unix.WaitStatus, error) {
-	var deadline time.Time
-	for i := 0; ; i++ {
-		status, found, err := t.look(tid)
-		if err != nil {
+	status, ok := unix.WaitStatus(0), false
+	if early := t.early[tid]; len(early) > 0 {
+		t.early[tid] = early[1:]
+		status, ok = early[0], true
+	}
+	if !ok {
+		var err error
+		if _, status, err = t.await(tid, limit); errors.Is(err, errTimeout) {
+			return 0, fmt.Errorf("waiting for thread %d: %w", tid, err)
+		} else if err != nil {
 			// ECHILD: it ended and was reaped, or an exec in another thread took its place.
 			return 0, ErrGone
 		}
-		if found {
-			if status.Exited() || status.Signaled() {
-				return status, ErrGone
-			}
-			if th := t.held[tid]; th != nil {
-				th.stops++
-			}
-			return status, nil
-		}
-		if i >= spins {
-			if now := time.Now(); deadline.IsZero() {
-				deadline = now.Add(limit)
-			} else if now.After(deadline) {
-				return 0, fmt.Errorf("waiting for thread %d: %w", tid, errTimeout)
-			}
-		}
-		pause(i)
 	}
+	if status.Exited() || status.Signaled() {
+		return status, ErrGone
+	}
+	if th := t.held[tid]; th != nil {
+		th.stops++
+	}
+	return status, nil
 }
 
-// look is one look at a thread, at what came early first.
-func (t *Tracer) look(tid int) (unix.WaitStatus, bool, error) {
-	if early := t.early[tid]; len(early) > 0 {
-		t.early[tid] = early[1:]
-		return early[0], true, nil
-	}
-	return kernel.WaitTracee(tid)
-}
+// patience bounds how long this thread sleeps at a time: meanwhile Go can neither stop the world nor
+// use its processor.
+const patience = 5 * time.Millisecond
 
-// pause lets others run between the i-th look and the next, for longer and longer.
-func pause(i int) {
-	if i < spins {
-		kernel.Yield()
-		return
+// await waits for news of a thread, or of any. The kernel knows no time limit for that: an
+// alarm ends it. Where there is none, it polls.
+func (t *Tracer) await(tid int, limit time.Duration) (int, unix.WaitStatus, error) {
+	var deadline time.Time
+	for {
+		who, status, err := kernel.WaitTracee(tid, t.alarm, patience)
+		if err != nil || who != 0 {
+			return who, status, err
+		}
+		if now := time.Now(); deadline.IsZero() {
+			deadline = now.Add(limit)
+		} else if now.After(deadline) {
+			return 0, 0, errTimeout
+		}
+		if t.alarm == nil {
+			kernel.Yield()
+		}
 	}
-	nap := int64(10_000)
-	for range min(i-spins, 21) {
-		nap = nap * 5 / 4
-	}
-	kernel.Nap(min(nap, 1_000_000))
 }
 
 // event is the PTRACE_EVENT_ number of a stop, 0 if it is none.
