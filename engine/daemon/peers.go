@@ -65,6 +65,9 @@ func (d *Daemon) converse(c *transport.Conn) error {
 		untilRead(c)
 		return nil
 	case frameIconAsk:
+		if err := d.mayWatch(string(c.Peer().ID)); err != nil {
+			return d.lastWord(c, s, frameNo, withCure(err), err)
+		}
 		return d.giveIcon(c, s, first)
 	case frameMove:
 		l := &link{conn: c, control: s, came: map[handover.StreamKind]*transport.Stream{}}

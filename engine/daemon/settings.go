@@ -57,17 +57,10 @@ func (s *settings) changed(in control.Settings) (control.Settings, error) {
 		}
 		out.Name = name
 	}
-	for permit, answer := range in.Permissions {
-		if _, ok := out.Permissions[permit]; !ok {
-			return out, usage("there are "+strings.Join(permits, ", "), "no permission %q", permit)
-		}
-		switch answer {
-		case control.Allow, control.Deny, control.Ask:
-			out.Permissions[permit] = answer
-		default:
-			return out, usage("", "the permission to %s: %q, wanted is %s, %s or %s", permit, answer, control.Allow, control.Deny, control.Ask)
-		}
+	if err := checkPermissions(in.Permissions); err != nil {
+		return out, err
 	}
+	maps.Copy(out.Permissions, in.Permissions)
 	return out, nil
 }
 
