@@ -15,7 +15,7 @@ PROGRAMS := $(filter-out hither-gui,$(notdir $(wildcard cmd/*)))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: build gui deps demo test bench lint install uninstall clean help
+.PHONY: build gui deps demo test bench lint install install-files uninstall deb clean help
 
 build:
 	@mkdir -p bin
@@ -51,16 +51,48 @@ lint:
 	@.ci/tool $(STATICCHECK) ./...
 	@.ci/tool $(GOVULNCHECK) ./...
 
-install: build
-	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 $(addprefix bin/,$(PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
+# For you alone by default; for all with PREFIX=/usr/local, as root. It starts nothing and enables nothing.
+install: build install-files
 	@case ":$$PATH:" in *:"$(PREFIX)/bin":*) ;; *) echo "note: $(PREFIX)/bin is not in your PATH" ;; esac
+	@[ -e bin/hither-gui ] || echo "note: without the window; \`make gui\` makes it"
+	@[ -n "$(DESTDIR)" ] || echo "To have the daemon at work from login on:  systemctl --user daemon-reload && systemctl --user enable --now hither"
+	@[ -n "$(DESTDIR)" ] || echo "What works on this machine, and what does not:  hither doctor"
+
+UNITDIR ?= $(PREFIX)/share/systemd/user
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+SHARE    = $(DESTDIR)$(PREFIX)/share
+
+install-files:
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 bin/hither "$(DESTDIR)$(PREFIX)/bin/.hither.new"
+	mv -f "$(DESTDIR)$(PREFIX)/bin/.hither.new" "$(DESTDIR)$(PREFIX)/bin/hither"
+	install -d "$(DESTDIR)$(UNITDIR)" "$(SHARE)/bash-completion/completions" "$(DESTDIR)$(ZSHDIR)" "$(SHARE)/fish/vendor_completions.d" "$(SHARE)/man/man1"
+	sed 's|@BINDIR@|$(PREFIX)/bin|' assets/hither.service >"$(DESTDIR)$(UNITDIR)/hither.service"
+	bin/hither completion bash >"$(SHARE)/bash-completion/completions/hither"
+	bin/hither completion zsh >"$(DESTDIR)$(ZSHDIR)/_hither"
+	bin/hither completion fish >"$(SHARE)/fish/vendor_completions.d/hither.fish"
+	gzip -9nc assets/hither.1 >"$(SHARE)/man/man1/hither.1.gz"
+	@if [ -e bin/hither-gui ]; then set -ex; \
+	  install -m 755 bin/hither-gui "$(DESTDIR)$(PREFIX)/bin/.hither-gui.new"; \
+	  mv -f "$(DESTDIR)$(PREFIX)/bin/.hither-gui.new" "$(DESTDIR)$(PREFIX)/bin/hither-gui"; \
+	  install -d "$(SHARE)/applications" "$(SHARE)/icons"; \
+	  install -m 644 assets/hither-gui.desktop "$(SHARE)/applications"; \
+	  gzip -9nc assets/hither-gui.1 >"$(SHARE)/man/man1/hither-gui.1.gz"; \
+	  cd assets/icons; find hicolor -type f -exec install -D -m 644 {} "$(SHARE)/icons/{}" \;; \
+	fi
 
 uninstall:
-	rm -f $(addprefix "$(DESTDIR)$(PREFIX)/bin"/,$(PROGRAMS))
+	rm -f "$(DESTDIR)$(PREFIX)/bin/hither" "$(DESTDIR)$(PREFIX)/bin/hither-gui" "$(DESTDIR)$(UNITDIR)/hither.service" \
+	  "$(SHARE)/bash-completion/completions/hither" "$(DESTDIR)$(ZSHDIR)/_hither" "$(SHARE)/fish/vendor_completions.d/hither.fish" \
+	  "$(SHARE)/man/man1/hither.1.gz" "$(SHARE)/man/man1/hither-gui.1.gz" "$(SHARE)/applications/hither-gui.desktop"
+	cd assets/icons && find hicolor -type f -exec rm -f "$(SHARE)/icons/{}" \;
+
+# Debian packages in dist/: of the window too, if `make gui` has made it.
+deb: build
+	@assets/debian/make-deb "$(VERSION)" dist
 
 clean:
-	rm -rf bin demo-out
+	rm -rf bin dist demo-out
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -69,3 +101,4 @@ help:
 	@echo "make bench    measure moves, with the machine named"
 	@echo "make lint     gofmt, go vet, staticcheck, govulncheck"
 	@echo "make install  into PREFIX, by default ~/.local"
+	@echo "make deb      Debian packages, in dist/"
