@@ -33,11 +33,22 @@ func tellDesktop(h http.Header) {
 // desktop of this host.
 func Desktop(h http.Header) []string {
 	var env []string
-	shown := false
 	for _, field := range h.Values(desktopHeader) {
-		kv, err := url.QueryUnescape(field)
+		if kv, err := url.QueryUnescape(field); err == nil {
+			env = append(env, kv)
+		}
+	}
+	return DesktopOf(env)
+}
+
+// DesktopOf is what an environment says of the desktop; nil if there is none of
+// this host.
+func DesktopOf(environment []string) []string {
+	var env []string
+	shown := false
+	for _, kv := range environment {
 		name, value, ok := strings.Cut(kv, "=")
-		if err != nil || !ok || len(value) >= maxDesktop || !slices.Contains(display.DesktopEnv, name) {
+		if !ok || len(value) >= maxDesktop || !slices.Contains(display.DesktopEnv, name) {
 			continue
 		}
 		shown = shown || name == "DISPLAY" && Display(value) != ""

@@ -66,8 +66,5 @@ func meminfo(data []byte) (total, free uint64) {
 
 // hasDesktop tells whether windows of apps would be seen here.
 func (d *Daemon) hasDesktop() bool {
-	d.mu.Lock()
-	desktop := d.desktop
-	d.mu.Unlock()
-	return desktop != nil && reachable(displayOf(desktop))
+	return d.atDesktop() != nil
 }

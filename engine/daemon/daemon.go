@@ -96,6 +96,8 @@ type Daemon struct {
 	looks   map[string]*look // by capsule id
 	returns map[string]bool  // apps whose files come home just now
 	desktop []string         // where hither was last used; nil: on none
+	began   []string         // the desktop before that; see desktop.go
+	looked  time.Time        // when the session manager was last asked for it
 	showing bool             // apps without a desktop are looked for just now
 }
 
@@ -114,7 +116,7 @@ func Run(ctx context.Context, opts Options) error {
 	debug.SetGCPercent(400)
 	d := &Daemon{opts: opts, since: time.Now(), tasks: map[string]context.CancelCauseFunc{},
 		guards: map[string]bool{}, returns: map[string]bool{}, resolve: make(chan struct{}, 1), drawing: make(drawing, 2),
-		pairings: newPairings(), questions: newQuestions()}
+		pairings: newPairings(), questions: newQuestions(), began: control.DesktopOf(os.Environ())}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	defer d.cancel()
 	if err := d.open(); err != nil {

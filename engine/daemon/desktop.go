@@ -5,13 +5,20 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/godbus/dbus/v5"
+
 	"hither/engine/capsule"
 	"hither/engine/control"
 )
+
+// The desktop of this host is the one where hither was last used. Before it was used, or
+// when that desktop has ended, it is the one that the daemon was started on, or that the
+// user's session manager tells new services of.
 
 // An app may live here without a desktop for its windows: the daemon that took it in,
 // or the command that started it, ran without one (at boot, by ssh), or the desktop
@@ -43,6 +50,61 @@ func (d *Daemon) meeting(next http.Handler) http.Handler {
 	})
 }
 
+// atDesktop is this host's desktop, nil if there is none.
+func (d *Daemon) atDesktop() []string {
+	d.mu.Lock()
+	used, began := d.desktop, d.began
+	d.mu.Unlock()
+	for _, env := range [][]string{used, began} {
+		if reachable(displayOf(env)) {
+			return env
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if time.Since(d.looked) < desktopPause {
+		return nil
+	}
+	d.looked = time.Now()
+	d.work.Go(func() {
+		if env := control.DesktopOf(sessionEnvironment(d.ctx)); env != nil {
+			d.mu.Lock()
+			d.began = env
+			d.mu.Unlock()
+			d.showAll()
+		}
+	})
+	return nil
+}
+
+// desktopPause is between two questions to the session manager.
+const desktopPause = 5 * time.Second
+
+// sessionEnvironment is what systemd's manager of this user gives to new services: desktops
+// tell it of themselves when somebody logs in. See org.freedesktop.systemd1(5).
+func sessionEnvironment(ctx context.Context) []string {
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	bus, err := dbus.Connect("unix:path="+dbus.EscapeBusAddressValue(dir+"/bus"), dbus.WithContext(ctx))
+	if err != nil {
+		return nil
+	}
+	defer bus.Close()
+	const manager = "org.freedesktop.systemd1"
+	var value dbus.Variant
+	err = bus.Object(manager, "/org/freedesktop/systemd1").CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get",
+		dbus.FlagNoAutoStart, manager+".Manager", "Environment").Store(&value)
+	env, _ := value.Value().([]string)
+	if err != nil {
+		return nil
+	}
+	return env
+}
+
 func (d *Daemon) showAll() {
 	all, err := listCapsules()
 	if err != nil {
@@ -53,12 +115,9 @@ func (d *Daemon) showAll() {
 	}
 }
 
-// show gives an app that has no desktop, or one that has ended, the one where hither
-// was last used.
+// show gives an app that has no desktop, or one that has ended, this host's.
 func (d *Daemon) show(c *capsule.Capsule) {
-	d.mu.Lock()
-	desktop := d.desktop
-	d.mu.Unlock()
+	desktop := d.atDesktop()
 	st, err := c.State()
 	if desktop == nil || err != nil || st.Spec.NoDisplay || st.Phase != capsule.Running || !wants(st.Desktop, desktop, reachable) {
 		return

@@ -41,10 +41,8 @@ func (d *Daemon) notice(ctx context.Context, n notice) {
 
 // sessionBus is that of the desktop, or else the daemon's own.
 func (d *Daemon) sessionBus() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	address := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
-	for _, kv := range d.desktop {
+	for _, kv := range d.atDesktop() {
 		if v, ok := strings.CutPrefix(kv, "DBUS_SESSION_BUS_ADDRESS="); ok {
 			address = v
 		}

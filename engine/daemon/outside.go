@@ -178,9 +178,7 @@ func (d *Daemon) desktopOf(r *http.Request) []string {
 	if env := control.Desktop(r.Header); env != nil {
 		return env
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.desktop
+	return d.atDesktop()
 }
 
 func (d *Daemon) listOutside(r *http.Request) (any, error) {
