@@ -71,6 +71,9 @@ func race[T any](ctx context.Context, targets []*net.UDPAddr, dial func(context.
 				return r.conn, nil
 			}
 			failed = append(failed, r.err)
+			if _, refused := errors.AsType[*RefusedError](r.err); refused {
+				return won, failed // by the right host: other addresses lead to no other one
+			}
 			if next < len(targets) {
 				try()
 				timer.Reset(stagger)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,7 @@ show six digits. If both people see the same ones, nobody stands in between, and
 are paired when both have said so: here, in the window, in the desktop's notification, or
 by "hither pair" without an argument on the other host, which shows what waits there or
 waits for it. With --code, that one needs no terminal: it agrees if the digits are these.
+With --json the states are printed, one a line, and y or n is read from the input.
 
 Without two people: "hither pair --ticket" prints a line that lets who has it pair with this
 host, once and within some minutes. It is a secret; give it to "hither pair" there.
@@ -98,7 +100,7 @@ the two needs the other's.`,
 			}
 			switch {
 			case transport.IsTicket(what):
-				return (&pairing{client: client}).begin(c.Context(), control.PairingRequest{Ticket: what}, name)
+				return (&pairing{client: client, asJSON: asJSON}).begin(c.Context(), control.PairingRequest{Ticket: what}, name)
 			case args[0] == "-" || strings.HasPrefix(what, "hither-card:") || len(what) > 64 && strings.Contains(what, ","):
 				p, err := client.Pair(c.Context(), control.PeerRequest{Card: what, Name: name})
 				if err == nil {
@@ -106,7 +108,7 @@ the two needs the other's.`,
 				}
 				return err
 			}
-			return (&pairing{client: client}).begin(c.Context(), control.PairingRequest{Peer: what}, name)
+			return (&pairing{client: client, asJSON: asJSON}).begin(c.Context(), control.PairingRequest{Peer: what}, name)
 		}),
 	}
 	c.Flags().BoolVar(&ticket, "ticket", false, "print a ticket: a secret that pairs once, without comparing digits")
@@ -124,7 +126,9 @@ the two needs the other's.`,
 type pairing struct {
 	client *control.Client
 	code   string // agree to these digits, and do not ask
+	asJSON bool
 	asked  bool
+	told   string // the last state, with asJSON
 }
 
 // begin pairs with a host, and gives it a name here if one is wanted.
@@ -251,6 +255,15 @@ func (p *pairing) follow(ctx context.Context, first func() (string, error), end 
 			continue
 		}
 		done, err := p.step(ctx, now)
+		if done && err != nil && !now.Incoming {
+			// Both people may have begun at once: then the other one's goes on.
+			if all, lerr := p.client.Pairings(ctx); lerr == nil {
+				if w := waiting(all); w != nil && w.Name == now.Name {
+					id, p.asked = w.ID, false
+					continue
+				}
+			}
+		}
 		if done {
 			*end = now
 			return err
@@ -263,8 +276,17 @@ func (p *pairing) follow(ctx context.Context, first func() (string, error), end 
 
 // step is one state of a pairing as people see it.
 func (p *pairing) step(ctx context.Context, now *control.Pairing) (done bool, err error) {
+	if p.asJSON && p.told != now.State {
+		p.told = now.State
+		if err := json.NewEncoder(os.Stdout).Encode(now); err != nil {
+			return false, failed("writing the answer", err)
+		}
+	}
 	switch now.State {
 	case control.PairingDone:
+		if p.asJSON {
+			return true, nil
+		}
 		fmt.Printf("paired with %s (%s)\n", now.Name, now.PeerID[:min(8, len(now.PeerID))])
 		return true, nil
 	case control.PairingFailed:

@@ -110,11 +110,12 @@ func (d *departed) started(id string) bool {
 	return ok
 }
 
-// at is the peer that an app went to which was here; "" if it is not away.
-func (d *departed) at(id string) string {
+// at says whether an app that was started here went to this peer, and is not back.
+func (d *departed) at(id, peer string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.apps[id].Peer
+	_, ours := d.own[id]
+	return ours && peer != "" && d.apps[id].Peer == peer
 }
 
 func (d *departed) list() map[string]departure {

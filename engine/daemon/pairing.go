@@ -42,6 +42,7 @@ type pairing struct {
 	now    control.Pairing // under pairings.mu
 	want   string          // of one begun here: the beginning of the ID, if known
 	at     []string        // and where
+	ticket bool            // nobody is asked
 	ended  time.Time       // zero: it goes on
 	answer chan bool       // the first one counts
 	cancel context.CancelCauseFunc
@@ -81,11 +82,11 @@ func (d *Daemon) addPairing(p *pairing) (context.Context, error) {
 	s.all = slices.DeleteFunc(s.all, func(o *pairing) bool { return !o.ended.IsZero() && time.Since(o.ended) > pairingKept })
 	live := 0
 	for _, o := range s.all {
-		if o.ended.IsZero() && o.now.Incoming == p.now.Incoming {
+		if o.ended.IsZero() && o.now.Incoming == p.now.Incoming && o.ticket == p.ticket {
 			live++
 		}
 	}
-	if p.now.Incoming && live > 0 {
+	if p.now.Incoming && !p.ticket && live > 0 {
 		s.mu.Unlock()
 		return nil, errors.New("it is busy: its person is being asked about another host; try again in a minute")
 	}
@@ -164,7 +165,7 @@ func (d *Daemon) beginPairing(r *http.Request) (any, error) {
 		if t.ID == d.identity.ID() {
 			return nil, usage("give it to the other host", "the ticket is this host's own")
 		}
-		p.now.Name, p.want, p.at = t.Name, string(t.ID), t.Addresses
+		p.now.Name, p.want, p.at, p.ticket = t.Name, string(t.ID), t.Addresses, true
 		begin = func(ctx context.Context) (*transport.Pairing, error) { return d.endpoint.JoinPairing(ctx, t) }
 	case in.Address != "":
 		address, err := withPort(in.Address)
@@ -297,7 +298,7 @@ func (d *Daemon) acceptPairings() {
 func (d *Daemon) incomingPairing(conv *transport.Pairing) {
 	peer := conv.Peer()
 	from, _, _ := net.SplitHostPort(peer.Addresses[0])
-	p := &pairing{now: control.Pairing{Incoming: true, Name: peer.Name, PeerID: string(peer.ID), Address: peer.Addresses[0]}}
+	p := &pairing{ticket: conv.ByTicket(), now: control.Pairing{Incoming: true, Name: peer.Name, PeerID: string(peer.ID), Address: peer.Addresses[0]}}
 	refuse := func(reason string) {
 		log.Printf("%s (%s) at %s wants to be paired: refused: %s", peer.Name, peer.ID.Short(), from, reason)
 		conv.Refuse(reason)

@@ -172,7 +172,7 @@ func (a acceptor) Consent(ctx context.Context, id string, offer *handover.Offer,
 	if err != nil || !asked {
 		return nil, err
 	}
-	if offer != nil && d.departed.at(offer.App) == id || offer == nil && d.ownedBy(app, id) {
+	if offer != nil && d.departed.at(offer.App, id) || offer == nil && d.ownedBy(app, id) {
 		return nil, nil // it comes home, from where it was sent; or the other way round
 	}
 	if check {
@@ -194,29 +194,30 @@ func (d *Daemon) ownedBy(app, id string) bool {
 // mayReturn says whether a peer may bring files of an app of ours home.
 func (d *Daemon) mayReturn(ctx context.Context, id, app, name string) error {
 	peer, asked, err := d.may(id, control.PermitSend)
-	if err != nil || !asked || d.departed.at(app) == id {
+	if err != nil || !asked || d.departed.at(app, id) {
 		return err
 	}
 	return d.ask(ctx, peer, control.PermitSend, printable(name, 80),
 		fmt.Sprintf("%s wants to return the files of %s, which was started here.", peer.Name, printable(name, 80)), func(string) {})
 }
 
-// mayWatch says whether a peer may see the list of apps. It asks for it again and
-// again, so a question is only begun: once it is answered, the next list comes.
+// mayWatch says whether a peer may see the list of apps. It looks at it again and
+// again, so a question is only begun, and the answer counts for a while.
 func (d *Daemon) mayWatch(id string) error {
 	peer, asked, err := d.may(id, control.PermitWatch)
 	if err != nil || !asked {
 		return err
 	}
-	if d.questions.watching(id) {
+	may, said := d.questions.watching(id)
+	if may {
 		return nil
 	}
-	d.work.Go(func() {
-		err := d.ask(d.ctx, peer, control.PermitWatch, "", fmt.Sprintf("%s wants to see which apps run here.", peer.Name), func(string) {})
-		if err == nil {
-			d.questions.watchNow(id)
-		}
-	})
+	if !said {
+		d.work.Go(func() {
+			err := d.ask(d.ctx, peer, control.PermitWatch, "", fmt.Sprintf("%s wants to see which apps run here.", peer.Name), func(string) {})
+			d.questions.watch(id, err == nil)
+		})
+	}
 	return d.refusal(peer, control.PermitWatch, "a person on %[3]s has to agree first that %[1]s may %[2]s it", "")
 }
 

@@ -20,11 +20,17 @@ import (
 // questions are what peers want and a person has to say, on the window, in a
 // notification of the desktop or by the command: who is first.
 type questions struct {
-	mu    sync.Mutex
-	open  []*question
-	watch map[string]time.Time // peers that may watch until then
+	mu       sync.Mutex
+	open     []*question
+	watchers map[string]watcher // peers whose person was asked about watch
 
 	asked limiter
+}
+
+// watcher is what was said of a peer, and until when it counts.
+type watcher struct {
+	may   bool
+	until time.Time
 }
 
 type question struct {
@@ -36,14 +42,14 @@ const (
 	questionLife = 60 * time.Second
 	// maxQuestions are open at a time, one of each kind of a peer.
 	maxQuestions = 8
-	// watchOnce is how long "once" lets a peer see what runs.
-	watchOnce = 10 * time.Minute
+	// watchFor is how long "once" lets a peer see what runs, and anything else not.
+	watchFor = 10 * time.Minute
 	// waitingEvery is how often the other side hears that a person is asked.
 	waitingEvery = 5 * time.Second
 )
 
 func newQuestions() *questions {
-	return &questions{watch: map[string]time.Time{}, asked: limiter{burst: 5, every: 20 * time.Second}}
+	return &questions{watchers: map[string]watcher{}, asked: limiter{burst: 5, every: 20 * time.Second}}
 }
 
 // ask asks a person, and keeps the answer if it is for good. No answer is a no.
@@ -151,6 +157,9 @@ func (s *questions) list() []control.Question {
 func (s *questions) overtaken(peer, what, said string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if what == control.PermitWatch {
+		delete(s.watchers, peer)
+	}
 	for _, q := range s.open {
 		if q.PeerID != peer || q.Permit != what {
 			continue
@@ -164,24 +173,26 @@ func (s *questions) overtaken(peer, what, said string) {
 	}
 }
 
-// watching says whether a peer may watch just now.
-func (s *questions) watching(peer string) bool {
+// watching is what was said lately of a peer that wants to watch.
+func (s *questions) watching(peer string) (may, said bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return time.Now().Before(s.watch[peer])
+	w := s.watchers[peer]
+	said = time.Now().Before(w.until)
+	return w.may && said, said
 }
 
-func (s *questions) watchNow(peer string) {
+func (s *questions) watch(peer string, may bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watch[peer] = time.Now().Add(watchOnce)
+	s.watchers[peer] = watcher{may, time.Now().Add(watchFor)}
 }
 
 // forget is for a peer that is one no more.
 func (s *questions) forget(peer string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.watch, peer)
+	delete(s.watchers, peer)
 	for _, q := range s.open {
 		if q.PeerID == peer {
 			q.say(control.AnswerNo)
