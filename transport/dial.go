@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -112,9 +113,15 @@ func (e *Endpoint) failure(peer Peer, failed []error) error {
 func (e *Endpoint) dialOne(ctx context.Context, peer Peer, target *net.UDPAddr) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.opts.HandshakeTimeout)
 	defer cancel()
-	q, err := e.quic.Dial(ctx, target, e.identity.dialTLS(peer), e.opts.quic())
+	var proven atomic.Bool
+	q, err := e.quic.Dial(ctx, target, e.identity.dialTLS(peer, func() { proven.Store(true) }), e.opts.quic())
 	if err != nil {
-		return nil, explain(peer.Name, err)
+		err = explain(peer.Name, err)
+		if _, refused := errors.AsType[*RefusedError](err); refused && !proven.Load() {
+			// Anybody can say so who is asked: an address may be a stranger's hint.
+			err = &LostError{Peer: peer.Name, Err: fmt.Errorf("%s refused, and did not show the key of %s", target, peer.Name)}
+		}
+		return nil, err
 	}
 	c := newConn(e, q, peer)
 	if _, err := c.hello(ctx); err != nil {

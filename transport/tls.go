@@ -29,8 +29,8 @@ func (i *Identity) base() *tls.Config {
 	}
 }
 
-// dialTLS accepts the peer's key and no other.
-func (i *Identity) dialTLS(p Peer) *tls.Config {
+// dialTLS accepts the peer's key and no other; proven is called when it has come.
+func (i *Identity) dialTLS(p Peer, proven func()) *tls.Config {
 	c := i.base()
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
 		key, err := keyOf(cs.PeerCertificates)
@@ -40,6 +40,7 @@ func (i *Identity) dialTLS(p Peer) *tls.Config {
 		if !key.Equal(p.Key) {
 			return &WrongKeyError{Peer: p.Name, Want: p.ID, Got: IDOf(key)}
 		}
+		proven()
 		return nil
 	}
 	return c
