@@ -154,7 +154,7 @@ func TestHalfOpen(t *testing.T) {
 	ended := make(chan struct{})
 	for range many {
 		go func() {
-			flood.Dial(ctx, to, a.key.dialTLS(b.Card().Peer()), opts.withDefaults().quic())
+			flood.Dial(ctx, to, a.key.dialTLS(b.Card().Peer(), func() {}), opts.withDefaults().quic())
 			ended <- struct{}{}
 		}()
 	}
