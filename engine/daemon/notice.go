@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -24,6 +25,7 @@ const (
 	notificationsName = "org.freedesktop.Notifications"
 	notificationsPath = dbus.ObjectPath("/org/freedesktop/Notifications")
 	critical          = byte(2) // stays until it is answered
+	noticePatience    = 5 * time.Second
 )
 
 // notice shows a notification where hither was last used, until ctx ends. Where
@@ -74,8 +76,11 @@ func (n notice) show(ctx context.Context, address string) error {
 	if server.CallWithContext(ctx, notificationsName+".GetCapabilities", 0).Store(&capabilities) == nil && slices.Contains(capabilities, "body-markup") {
 		body = html.EscapeString(body)
 	}
+	// Not by ctx: the id of one that is shown has to be known, to take it back.
+	call, stop := context.WithTimeout(context.WithoutCancel(ctx), noticePatience)
+	defer stop()
 	var id uint32
-	err = server.CallWithContext(ctx, notificationsName+".Notify", 0,
+	err = server.CallWithContext(call, notificationsName+".Notify", 0,
 		"hither", uint32(0), "hither", n.Title, body, append([]string{}, n.Actions...), hints, int32(0)).Store(&id)
 	if err != nil {
 		if e, ok := errors.AsType[dbus.Error](err); ok && e.Name == "org.freedesktop.DBus.Error.ServiceUnknown" {
@@ -104,7 +109,9 @@ func (n notice) show(ctx context.Context, address string) error {
 			}
 		case <-ctx.Done():
 			// Nobody has to look at it any more.
-			return bus.Object(notificationsName, notificationsPath).Call(notificationsName+".CloseNotification", dbus.FlagNoReplyExpected, id).Err
+			call, stop := context.WithTimeout(context.WithoutCancel(ctx), noticePatience)
+			defer stop()
+			return server.CallWithContext(call, notificationsName+".CloseNotification", 0, id).Err
 		}
 	}
 }

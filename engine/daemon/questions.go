@@ -25,6 +25,7 @@ type questions struct {
 	watchers map[string]watcher // peers whose person was asked about watch
 
 	asked limiter
+	life  time.Duration // of a question
 }
 
 // watcher is what was said of a peer, and until when it counts.
@@ -49,7 +50,7 @@ const (
 )
 
 func newQuestions() *questions {
-	return &questions{watchers: map[string]watcher{}, asked: limiter{burst: 5, every: 20 * time.Second}}
+	return &questions{watchers: map[string]watcher{}, asked: limiter{burst: 5, every: 20 * time.Second}, life: questionLife}
 }
 
 // ask asks a person, and keeps the answer if it is for good. No answer is a no.
@@ -124,7 +125,7 @@ func (s *questions) begin(peer transport.Peer, what, app, text string) (*questio
 		return nil, errors.New("%[3]s was asked too often lately whether %[1]s may %[2]s it: try again in a minute")
 	}
 	q := &question{Question: control.Question{ID: strings.ToLower(rand.Text()[:8]), Peer: peer.Name, PeerID: string(peer.ID),
-		Permit: what, App: app, Text: text, Expires: time.Now().Add(questionLife)}, answer: make(chan string, 1)}
+		Permit: what, App: app, Text: text, Expires: time.Now().Add(s.life)}, answer: make(chan string, 1)}
 	s.open = append(s.open, q)
 	return q, nil
 }
