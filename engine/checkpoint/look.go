@@ -5,8 +5,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +24,6 @@ type seen struct {
 	status   status
 	stat     stat // in the numbers of the capsule
 	oom      int
-	persona  uint32
 	auxv     []byte
 	cwd      string
 	root     string
@@ -42,7 +39,6 @@ type seen struct {
 type seenThread struct {
 	tid        int
 	creds      image.Creds
-	comm       string
 	robustHead uint64
 	robustLen  uint64
 	nice       int
@@ -70,7 +66,18 @@ func (f *Frozen) look() ([]*seen, error) {
 		})
 	}
 	workers.Wait()
+	hosts := map[int]int{} // pid inside -> pid here
+	for i, s := range out {
+		if s != nil {
+			hosts[s.status.inner()] = f.Procs[i].Pid
+		}
+	}
 	for i, err := range errs {
+		if err == nil && !f.Procs[i].Zombie {
+			if parent, ok := hosts[out[i].stat.Parent]; ok {
+				err = apart(f.Procs[i].Pid, parent)
+			}
+		}
 		if err != nil {
 			pid := f.Procs[i].Pid
 			if out[i] != nil {
@@ -95,10 +102,6 @@ func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
 	}
 	if s.oom, err = readInt(host + "/oom_score_adj"); err != nil {
 		return s, err
-	}
-	if persona, err := kernel.ReadProc(host + "/personality"); err == nil {
-		v, _ := strconv.ParseUint(strings.TrimSpace(string(persona)), 16, 32)
-		s.persona = uint32(v)
 	}
 	if s.auxv, err = kernel.ReadProc(host + "/auxv"); err != nil {
 		return s, fmt.Errorf("reading the auxiliary vector: %w", err)
@@ -127,7 +130,7 @@ func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
 		return s, err
 	}
 	for _, th := range p.Threads {
-		t, err := f.lookAtThread(p, th)
+		t, err := f.lookAtThread(p, th, s.status)
 		if err != nil {
 			return s, fmt.Errorf("thread %d: %w", th.Tid, err)
 		}
@@ -169,19 +172,16 @@ func (s *seen) lookAtMemory(p *tracee.Process) error {
 	return err
 }
 
-func (f *Frozen) lookAtThread(p *tracee.Process, th *tracee.Thread) (seenThread, error) {
-	dir := fmt.Sprintf("/proc/%d/task/%d", p.Pid, th.Tid)
+// lookAtThread looks at one thread. That of the process is the status of its first.
+func (f *Frozen) lookAtThread(p *tracee.Process, th *tracee.Thread, st status) (seenThread, error) {
 	var t seenThread
-	st, err := readStatus(dir)
-	if err != nil {
-		return t, err
+	var err error
+	if th.Tid != p.Pid {
+		if st, err = readStatus(fmt.Sprintf("/proc/%d/task/%d", p.Pid, th.Tid)); err != nil {
+			return t, err
+		}
 	}
 	t.tid, t.creds = st.inner(), st.creds()
-	comm, err := kernel.ReadProc(dir + "/comm")
-	if err != nil {
-		return t, fmt.Errorf("reading its name: %w", err)
-	}
-	t.comm = strings.TrimSuffix(string(comm), "\n")
 	if t.robustHead, t.robustLen, err = kernel.RobustList(th.Tid); err != nil {
 		return t, fmt.Errorf("reading its robust list: %w", err)
 	}

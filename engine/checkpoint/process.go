@@ -20,9 +20,10 @@ import (
 
 const (
 	signals         = 64
-	sigactionLength = 32  // struct kernel_sigaction, x86-64
-	itimerLength    = 32  // struct itimerval
-	itimerspec      = 32  // struct itimerspec
+	sigactionLength = 32 // struct kernel_sigaction, x86-64
+	itimerLength    = 32 // struct itimerval
+	itimerspec      = 32 // struct itimerspec
+	askPersonality  = 0xffff_ffff
 	deviceTTYMajor  = 136 // of slaves of pseudo-terminals: Documentation/admin-guide/devices.txt
 )
 
@@ -46,7 +47,7 @@ func (f *Frozen) process(p *tracee.Process, s *seen) (*image.Process, error) {
 	out.Umask = uint32(s.status.number("Umask", 8))
 	out.NoNewPrivs = s.status.number("NoNewPrivs", 10) == 1
 	out.Stopped, out.StopSignal = p.StopSignal != 0, p.StopSignal
-	out.OOMScoreAdj, out.Personality = s.oom, s.persona
+	out.OOMScoreAdj = s.oom
 	out.Cwd, out.Root, out.Rlimits = s.cwd, s.root, s.limits
 	if err := f.executable(p, out); err != nil {
 		return nil, err
@@ -100,14 +101,14 @@ func unusual(p *tracee.Process) error {
 			}
 		}
 	}
-	st, err := readStat(fmt.Sprintf("/proc/%d", p.Pid))
-	if err != nil {
-		return err
-	}
-	// Parents of another pid namespace (of pid 1) are never compared: pid 1
-	// makes nothing that shares its memory.
-	if same, err := kernel.Kcmp(p.Pid, st.Parent, kernel.KcmpVM, 0, 0); err == nil && same == 0 {
-		return refuse("it shares its memory with its parent (a vfork that goes on, or clone with CLONE_VM)")
+	return nil
+}
+
+// apart refuses a process that shares its memory with its parent. Children of pid 1 are not
+// compared: it makes nothing that does.
+func apart(pid, parent int) error {
+	if same, err := kernel.Kcmp(pid, parent, kernel.KcmpVM, 0, 0); err == nil && same == 0 {
+		return &Refusal{"it shares its memory with its parent (a vfork that goes on, or clone with CLONE_VM)", "use the app without it, if it can"}
 	}
 	return nil
 }
@@ -184,6 +185,7 @@ func (f *Frozen) ask(p *tracee.Process, s *seen, out *image.Process) error {
 	call(unix.SYS_PRCTL, unix.PR_GET_THP_DISABLE)
 	call(unix.SYS_PRCTL, unix.PR_GET_SECUREBITS)
 	call(unix.SYS_BRK, 0)
+	call(unix.SYS_PERSONALITY, askPersonality)
 	if err := leader.Batch(calls); err != nil {
 		return fmt.Errorf("asking the process for its signals and timers: %w", err)
 	}
@@ -194,6 +196,7 @@ func (f *Frozen) ask(p *tracee.Process, s *seen, out *image.Process) error {
 	out.THPDisable = calls[first+2].Ret == 1
 	out.Creds.SecureBits = uint32(calls[first+3].Ret)
 	out.Layout.Brk = uint64(calls[first+4].Ret)
+	out.Personality = uint32(calls[first+5].Ret)
 	word := func(off uint64) uint64 { return binary.LittleEndian.Uint64(data[off:]) }
 	for sig := uint64(0); sig < signals; sig++ {
 		at := sig * sigactionLength

@@ -16,7 +16,7 @@ import (
 // thread records one stopped thread.
 func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, look *seenThread, proc *image.Process) (*image.Thread, error) {
 	t := &image.Thread{
-		Tid: look.tid, Comm: look.comm, RobustHead: look.robustHead, RobustLen: look.robustLen,
+		Tid: look.tid, RobustHead: look.robustHead, RobustLen: look.robustLen,
 		Nice: look.nice, Policy: look.policy, Priority: look.priority,
 	}
 	if look.cpus.Count() > 0 && look.cpus != f.affinity {
@@ -48,6 +48,7 @@ func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, look *seenThread, 
 		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_TID_ADDRESS, addr + 32}},
 		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_PDEATHSIG, addr + 40}},
 		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_TIMERSLACK}},
+		{Nr: unix.SYS_PRCTL, Args: [6]uint64{unix.PR_GET_NAME, addr + 48}},
 	}
 	clear(data[:64])
 	if err := th.Batch(calls); err != nil {
@@ -63,6 +64,7 @@ func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, look *seenThread, 
 	if calls[3].Ret > 0 {
 		t.TimerSlack = uint64(calls[3].Ret)
 	}
+	t.Comm = unix.ByteSliceToString(data[48:64])
 	peek := func(at uint64, n int) ([]byte, error) {
 		b := make([]byte, n)
 		return b, p.Read(b, at)
