@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
@@ -31,7 +33,7 @@ func benchWorkMain() int {
 		args = []string{"nothing"}
 	}
 	work := map[string]func([]string) error{
-		"tree": workTree, "hold": workHold, "calls": workCalls, "starts": workStarts,
+		"tree": workTree, "hold": workHold, "live": workLive, "calls": workCalls, "starts": workStarts,
 		"rest": workRest, "witness": workWitness, "take": workTake, "give": workGive,
 		"desk": workDesk, "paint": workPaint,
 	}[args[0]]
@@ -135,6 +137,47 @@ func workHold(args []string) error {
 	err = beats(1, args[1])
 	runtime.KeepAlive(memory)
 	return err
+}
+
+// workLive keeps so much incompressible memory, writes to so much of it in a second,
+// a page at a time, and beats: live BYTES BYTES-A-SECOND WITNESS. It ends if a page is
+// not as it was written.
+func workLive(args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("live BYTES BYTES-A-SECOND WITNESS")
+	}
+	debug.SetGCPercent(-1)
+	size, err1 := strconv.Atoi(args[0])
+	rate, err2 := strconv.Atoi(args[1])
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	memory, err := randomMemory(size)
+	if err != nil {
+		return err
+	}
+	const page = 4096
+	pages := size / page
+	for i := range pages {
+		binary.LittleEndian.PutUint64(memory[i*page:], uint64(i))
+	}
+	go beats(1, args[2]) //nolint:errcheck // the witness hears nothing then
+	last := time.Now()
+	for n, owed := 0, 0.0; ; {
+		doze(time.Millisecond)
+		now := time.Now()
+		// What was missed while it stood still is not made up for.
+		owed += min(now.Sub(last).Seconds(), 0.01) * float64(rate) / page
+		last = now
+		for ; owed >= 1; owed-- {
+			at := memory[n%pages*page:]
+			if have := binary.LittleEndian.Uint64(at); have != uint64(n) {
+				return fmt.Errorf("page %d is %d instead of %d", n%pages, have, n)
+			}
+			binary.LittleEndian.PutUint64(at, uint64(n+pages))
+			n++
+		}
+	}
 }
 
 func randomMemory(size int) ([]byte, error) {

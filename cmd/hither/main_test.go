@@ -35,7 +35,8 @@ type host struct {
 	t      *testing.T
 	name   string
 	dir    string
-	bin    string // hither
+	bin    string   // hither
+	extra  []string // in its environment
 	port   int
 	client *control.Client
 	daemon *exec.Cmd
@@ -61,13 +62,19 @@ func built() string {
 
 func hostsOf(t *testing.T, bin string, names ...string) []*host {
 	t.Helper()
+	return hostsWith(t, bin, nil, names...)
+}
+
+// hostsWith are hosts whose daemons have something in their environment.
+func hostsWith(t *testing.T, bin string, env []string, names ...string) []*host {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("needs real processes")
 	}
 	var all []*host
 	var cards []transport.Peer
 	for _, name := range names {
-		h := &host{t: t, name: name, bin: bin, dir: filepath.Join(t.TempDir(), name)}
+		h := &host{t: t, name: name, bin: bin, extra: env, dir: filepath.Join(t.TempDir(), name)}
 		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -108,9 +115,9 @@ func hostsOf(t *testing.T, bin string, names ...string) []*host {
 }
 
 func (h *host) env() []string {
-	return []string{"HOME=" + filepath.Join(h.dir, "home"), "PATH=" + os.Getenv("PATH"), "TERM=xterm",
+	return append([]string{"HOME=" + filepath.Join(h.dir, "home"), "PATH=" + os.Getenv("PATH"), "TERM=xterm",
 		"XDG_RUNTIME_DIR=" + filepath.Join(h.dir, "run"), "XDG_DATA_HOME=" + filepath.Join(h.dir, "data"), "XDG_STATE_HOME=" + filepath.Join(h.dir, "state"),
-		"HITHER_LISTEN=127.0.0.1:" + strconv.Itoa(h.port), "HITHER_SILENCE=1s"}
+		"HITHER_LISTEN=127.0.0.1:" + strconv.Itoa(h.port), "HITHER_SILENCE=1s"}, h.extra...)
 }
 
 // start runs the daemon, and returns when it answers.

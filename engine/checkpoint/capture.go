@@ -42,6 +42,11 @@ type Frozen struct {
 	// Handles is what Capture found of descriptors.
 	Handles *handle.Captured
 
+	// Ahead, if set before Capture, has sent memory ahead: Memory is the rest of it.
+	// After Capture, AheadOf are the processes (inside) of which that is so.
+	Ahead   *Ahead
+	AheadOf []int
+
 	// Keep, if set before Capture, is told what Scatter needs should this process
 	// die. If it is nil, or fails, the threads stay on their own processors.
 	Keep func(Processors) error

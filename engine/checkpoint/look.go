@@ -32,6 +32,7 @@ type seen struct {
 	mappings []mapping
 	own      []memory.Range // pages that only this process has
 	guards   []memory.Range
+	ahead    bool // own is only what has not been sent ahead
 	threads  []seenThread
 }
 
@@ -126,7 +127,7 @@ func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
 	if err := unusual(p); err != nil {
 		return s, err
 	}
-	if err := s.lookAtMemory(p); err != nil {
+	if err := f.lookAtMemory(p, s); err != nil {
 		return s, err
 	}
 	for _, th := range p.Threads {
@@ -139,7 +140,7 @@ func (f *Frozen) lookAt(p *tracee.Process) (*seen, error) {
 	return s, nil
 }
 
-func (s *seen) lookAtMemory(p *tracee.Process) error {
+func (f *Frozen) lookAtMemory(p *tracee.Process, s *seen) error {
 	var err error
 	if s.mappings, err = readMappings(p.Pid); err != nil {
 		return err
@@ -157,17 +158,20 @@ func (s *seen) lookAtMemory(p *tracee.Process) error {
 	if len(old) > 0 {
 		s.mappings = slices.DeleteFunc(s.mappings, func(m mapping) bool { return slices.Contains(old, m.Start) })
 	}
+	scan, err := memory.OpenScanner(p.Pid)
+	if err != nil {
+		return err
+	}
+	defer scan.Close()
+	if done, err := f.lookAhead(p, s, scan); done || err != nil {
+		return err
+	}
 	var spans []memory.Range
 	for _, m := range s.mappings {
 		if m.Perms[3] != 's' && m.End <= image.TopOfUser {
 			spans = append(spans, memory.Range{Start: m.Start, End: m.End})
 		}
 	}
-	scan, err := memory.OpenScanner(p.Pid)
-	if err != nil {
-		return err
-	}
-	defer scan.Close()
 	s.own, s.guards, err = scan.Own(spans)
 	return err
 }

@@ -20,7 +20,10 @@ const DeletedFile = uint32(1) << 31
 
 // addressSpace records the mappings of a process and notes where its pages are.
 func (f *Frozen) addressSpace(p *tracee.Process, s *seen, out *image.Process) error {
-	x := mapper{root: f.root, inodes: f.inodes, stats: f.stats}
+	x := mapper{root: f.root, inodes: f.inodes, stats: f.stats, watched: s.ahead}
+	if s.ahead {
+		f.AheadOf = append(f.AheadOf, out.Pid)
+	}
 	var ranges []memory.Range
 	for _, m := range s.mappings {
 		v, whole, err := x.vma(m)
@@ -33,7 +36,7 @@ func (f *Frozen) addressSpace(p *tracee.Process, s *seen, out *image.Process) er
 		switch {
 		case v.Backing == image.BackVDSO || v.Backing == image.BackVVar:
 		case whole:
-			ranges = append(ranges, memory.Range{Start: v.Start, End: v.End})
+			ranges = append(ranges, memory.Range{Start: v.Start, End: v.End, KeepZeros: s.ahead})
 		case v.Shared:
 			if v.Backing == image.BackShared {
 				f.inodes.Grow(v.Object, v.Offset+v.End-v.Start)
@@ -42,7 +45,7 @@ func (f *Frozen) addressSpace(p *tracee.Process, s *seen, out *image.Process) er
 		case v.Flags&image.VMADroppable != 0: // may be dropped at any time
 		default:
 			for _, r := range memory.Within(s.own, v.Start, v.End) {
-				r.KeepZeros = v.Backing != image.BackAnon
+				r.KeepZeros = r.KeepZeros || v.Backing != image.BackAnon
 				ranges = append(ranges, r)
 			}
 			for _, g := range memory.Within(s.guards, v.Start, v.End) {

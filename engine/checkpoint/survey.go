@@ -101,7 +101,7 @@ func survey(initPid int) ([]Problem, error) {
 		if err != nil {
 			continue
 		}
-		x := mapper{root: root, inodes: handle.NewInodes(), stats: stats}
+		x := mapper{root: root, inodes: handle.NewInodes(), stats: stats, watched: true /* the app's own shows by its descriptor */}
 		var said []string
 		for _, m := range mappings {
 			var r *Refusal

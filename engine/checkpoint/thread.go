@@ -71,7 +71,9 @@ func (f *Frozen) thread(p *tracee.Process, th *tracee.Thread, look *seenThread, 
 	}
 	signalled := deliverable(proc, t)
 	endConnect(&regs, signalled, func(fd int) bool { return connected(p, fd) })
-	t.Restart, err = interrupted(&regs, peek, look.slept, signalled)
+	if t.Restart = f.Ahead.continued(th.Tid, &regs, f.since); t.Restart == nil {
+		t.Restart, err = interrupted(&regs, peek, look.slept, signalled)
+	}
 	if err != nil {
 		return nil, err
 	}

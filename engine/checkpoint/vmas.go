@@ -30,6 +30,8 @@ type mapper struct {
 	root   string // the capsule's root as seen from here
 	inodes *handle.Inodes
 	stats  map[string]fileStat // of mapped files: the same libraries are everywhere
+
+	watched bool // by a userfaultfd of our own
 }
 
 type fileStat struct {
@@ -79,7 +81,7 @@ func (x *mapper) vma(m mapping) (v *image.VMA, whole bool, err error) {
 		return v, false, nil
 	}
 	for name, what := range refusedFlags {
-		if m.has(name) && !(name == "io" && m.Path == "[vvar]") {
+		if m.has(name) && !(name == "io" && m.Path == "[vvar]") && !(x.watched && (name == "um" || name == "uw")) {
 			return nil, false, &Refusal{fmt.Sprintf("it has %s at %#x (%s)", what, m.Start, m.Path), "end the part of it that uses this, or use it without"}
 		}
 	}

@@ -208,6 +208,8 @@ type Answer struct {
 	Host      string `cbor:"5,keyasint,omitempty"` // the destination's name
 	// Notes are things that are no obstacle, but that a person should know.
 	Notes []string `cbor:"6,keyasint,omitempty"`
+	// Ahead is how much memory, in bytes, may come before the freeze.
+	Ahead uint64 `cbor:"7,keyasint,omitempty"`
 }
 
 // Problem is something that stands in the way of a move.

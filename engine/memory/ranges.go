@@ -153,7 +153,7 @@ func Within(all []Range, start, end uint64) []Range {
 		if r.Start >= end {
 			break
 		}
-		out = append(out, Range{Start: max(r.Start, start), End: min(r.End, end)})
+		out = append(out, Range{Start: max(r.Start, start), End: min(r.End, end), KeepZeros: r.KeepZeros})
 	}
 	return out
 }

@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -64,42 +65,58 @@ func (k *Tracker) Close() error {
 	return errors.Join(unix.Close(k.uffd), k.scan.Close())
 }
 
+// Sent is how much memory was ever told of, in bytes.
+func (k *Tracker) Sent() uint64 { return Size(k.sent) }
+
+// alive fails when the address space that is watched is no more: its process has ended
+// or executed another program. The kernel says so only to who asks for something to
+// be changed: here, that a page of which nothing is known may be written.
+func (k *Tracker) alive() error {
+	if err := kernel.UffdWriteProtect(k.uffd, aliveAt, PageSize, false); err == unix.ESRCH {
+		return tracee.ErrGone
+	}
+	return nil
+}
+
+const aliveAt = 1 << 20 // nearly always empty
+
 // Round tells what is to be sent of the private mappings given, each of them whole
-// and as it is now: in the first round all that the process has of its own, then what was
+// and as it is now, as far as can be known while they change: in the first round all that the process has of its own, then what was
 // written since the round before. The process may run; Send it with Options.Live.
 func (k *Tracker) Round(mappings []Range) ([]Range, error) {
+	if err := k.alive(); err != nil {
+		return nil, err
+	}
 	var all []Range
 	for _, m := range mappings {
-		own, err := k.protect(m)
-		if err == unix.EPERM { // not watched yet
-			err = kernel.UffdRegister(k.uffd, m.Start, m.End-m.Start, kernel.UffdRegisterWP)
-			if err == nil {
-				own, err = k.protect(m)
-			}
-			// A mapping that was here before may have been sent: what is not
-			// in the new one becomes zero in the last round.
+		// What is watched already stays so. A mapping that was not may lie where
+		// one has been sent: what is not in the new one becomes zero in the last round.
+		err := kernel.UffdRegister(k.uffd, m.Start, m.End-m.Start, kernel.UffdRegisterWP)
+		var own []Range
+		if err == nil {
+			own, err = k.protect(m)
 		}
 		switch err {
 		case nil:
 			all = append(all, own...)
 		case unix.EINVAL, unix.EPERM, unix.ENOMEM, unix.EFAULT, unix.EBUSY:
 			// It cannot be watched, or is being unmapped: the last round sees to it.
-		case unix.ESRCH:
-			return nil, tracee.ErrGone
 		default:
 			return nil, fmt.Errorf("looking for written pages in %#x-%#x: %w", m.Start, m.End, err)
 		}
 	}
-	return k.told(all), nil
+	return k.told(tidy(all)), nil
 }
 
 // protect lists the process's own pages that were written, and protects them again in
 // the same pass. Pages that are not there are not marked: that would cost page tables for
-// all of a sparse mapping.
+// all of a sparse mapping. What has come to lie in the mapping meanwhile and is not watched
+// is passed over in silence: an error there would lose what the kernel has protected
+// before it came to that.
 func (k *Tracker) protect(m Range) ([]Range, error) {
 	var own, other []Range
 	err := k.scan.each(kernel.PageScan{
-		Flags: kernel.ScanWPMatching | kernel.ScanCheckWPAsync,
+		Flags: kernel.ScanWPMatching,
 		Start: m.Start, End: m.End,
 		Mask:   kernel.PageWritten,
 		Return: kernel.PagePresent | kernel.PageSwapped | kernel.PageFile | kernel.PagePFNZero,
@@ -117,6 +134,9 @@ func (k *Tracker) protect(m Range) ([]Range, error) {
 // Last is the round when the process is stopped: what was written since, what could
 // not be watched, and what was sent before but has been given up.
 func (k *Tracker) Last(mappings []Range) ([]Range, error) {
+	if err := k.alive(); err != nil {
+		return nil, err
+	}
 	var all []Range
 	for _, m := range mappings {
 		changed, err := k.changed(m)
@@ -167,19 +187,32 @@ func (k *Tracker) changed(m Range) ([]Range, error) {
 	return all, nil
 }
 
-// told remembers ranges and marks those whose zeros count: anything may lie at
-// the other side already.
+// told remembers ranges and marks what was told before: its zeros count, for
+// anything may lie at the other side already.
 func (k *Tracker) told(all []Range) []Range {
-	first := k.sent == nil
-	k.sent = union(k.sent, all)
-	if first && k.sent == nil {
-		k.sent = []Range{}
+	var marked []Range
+	known := k.sent
+	for _, r := range all {
+		at := r.Start
+		for _, o := range Within(known, r.Start, r.End) {
+			if at < o.Start {
+				marked = append(marked, Range{Start: at, End: o.Start})
+			}
+			marked = append(marked, Range{Start: o.Start, End: o.End, KeepZeros: true})
+			at = o.End
+		}
+		if at < r.End {
+			marked = append(marked, Range{Start: at, End: r.End})
+		}
 	}
-	marked := slices.Clone(all)
-	for i := range marked {
-		marked[i].KeepZeros = !first
-	}
+	k.sent = union(known, all)
 	return marked
+}
+
+// tidy sorts ranges and joins what touches.
+func tidy(all []Range) []Range {
+	slices.SortFunc(all, func(x, y Range) int { return cmp.Compare(x.Start, y.Start) })
+	return union(all, nil)
 }
 
 // union joins two ascending lists.

@@ -63,6 +63,8 @@ func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*han
 		return nil, err
 	}
 	answer.WantFiles, answer.WantBytes = len(a.Want), uint64(a.Bytes)
+	d.budget = budget(offer.Memory)
+	answer.Ahead = d.budget
 	if offer.Check || len(answer.Problems) > 0 {
 		d.dropIncoming()
 	}

@@ -41,7 +41,8 @@ type Destination struct {
 	portals  portals
 	typed    capsule.Typed
 	notes    []string
-	came     int64 // CLOCK_MONOTONIC of this host when the offer came
+	budget   uint64 // of memory that may come ahead
+	came     int64  // CLOCK_MONOTONIC of this host when the offer came
 }
 
 var _ handover.Destination = (*Destination)(nil)
@@ -100,12 +101,6 @@ func mounts(plan []files.Mount) []capsule.Mount {
 		out = append(out, capsule.Mount(m))
 	}
 	return out
-}
-
-// PreCopy takes nothing yet.
-func (d *Destination) PreCopy(ctx context.Context, r io.Reader, report handover.Report) error {
-	_, err := io.Copy(io.Discard, r)
-	return err
 }
 
 // Restore see handover.Destination.
@@ -167,6 +162,9 @@ func (d *Destination) restore(ctx context.Context, app *image.App, r *bufio.Read
 		}
 		return f.Path
 	}}
+	if err := d.builder.StageOnly(d.portals.Ahead); err != nil {
+		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
+	}
 	if err := d.builder.Begin(app, env); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", app.Name, err)
 	}
@@ -240,11 +238,8 @@ func (d *Destination) takeChanged(ctx context.Context, r io.Reader) error {
 	}
 	// The app opened files meanwhile that need other places: the empty
 	// capsule is made anew.
-	if err := d.stop(); err != nil {
-		return err
-	}
 	d.mounts = plan
-	return d.start(ctx)
+	return d.anew(ctx)
 }
 
 // Resume see handover.Destination.

@@ -28,7 +28,7 @@ func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
 		if err == nil || try == passingTries || !errors.As(err, &refused) || !refused.Passes() {
 			return f, refusalOf(err, s.env.Self.Name)
 		}
-		if err := s.Thaw(); err != nil {
+		if err := s.thaw(); err != nil {
 			return nil, err
 		}
 		if refused.LostPath() {

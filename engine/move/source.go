@@ -42,6 +42,10 @@ type Source struct {
 	paused  bool
 	held    bool // SIGSTOP is pending everywhere
 	portals portals
+
+	budget uint64 // of memory that the destination takes ahead
+	ahead  *checkpoint.Ahead
+	rounds rounds
 }
 
 var _ handover.Source = (*Source)(nil)
@@ -53,6 +57,8 @@ type portals struct {
 	Main   int    `json:"main"`
 	Status *int   `json:"status,omitempty"`
 	TTY    bool   `json:"tty,omitempty"`
+	// Ahead are the processes (inside) of which memory has come ahead that counts.
+	Ahead []int `json:"ahead,omitempty"`
 }
 
 const maxPortals = 64 << 20
@@ -161,17 +167,13 @@ func (s *Source) SendFiles(ctx context.Context, answer *handover.Answer, w io.Wr
 	if err != nil {
 		return handover.FileTotals{}, fmt.Errorf("reading which files are wanted: %w", err)
 	}
+	s.budget = answer.Ahead
 	var done uint64
 	stats, err := s.files.Send(ctx, w, s.files.Needed(), a, func(n int64) {
 		done += uint64(n)
 		report(done, uint64(a.Bytes))
 	})
 	return handover.FileTotals{Files: stats.Files, Bytes: uint64(stats.Content)}, err
-}
-
-// PreCopy sends nothing ahead yet: all memory travels after the freeze.
-func (s *Source) PreCopy(ctx context.Context, w io.Writer, round int, report handover.Report) (handover.RoundTotals, error) {
-	return handover.RoundTotals{}, nil
 }
 
 // freezeNow is one try of Freeze.
@@ -188,7 +190,7 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 			return err
 		}
 		out.Since = s.frozen.Since
-		s.frozen.Keep = s.keepProcessors
+		s.frozen.Keep, s.frozen.Ahead = s.keepProcessors, s.ahead
 		if s.portals.Screen, s.portals.Held, err = s.cap.Pause(ctx); err != nil {
 			return err
 		}
@@ -206,6 +208,7 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.portals.Ahead = s.frozen.AheadOf
 	s.portals.Main, s.portals.TTY = s.state.Main, s.state.Spec.TTY
 	if st, err := s.cap.Status(ctx); err == nil {
 		s.portals.Status = st.Status
@@ -307,7 +310,10 @@ func (s *Source) Hold() error {
 }
 
 // Thaw see handover.Source.
-func (s *Source) Thaw() error {
+func (s *Source) Thaw() error { return errors.Join(s.thaw(), s.closeAhead()) }
+
+// thaw lets the app run on, for now.
+func (s *Source) thaw() error {
 	var errs []error
 	if s.frozen != nil {
 		stopped := []int{}
@@ -353,7 +359,7 @@ func (s *Source) Release() error {
 	if err := s.cap.Moved(ctx, s.To); err != nil {
 		log.Printf("%v", err) // the keeper may be gone; the app is elsewhere all the same
 	}
-	errs = append(errs, s.cap.Kill())
+	errs = append(errs, s.cap.Kill(), s.closeAhead())
 	if s.frozen != nil {
 		errs = append(errs, s.tracer.Do(func() error {
 			if s.frozen.Handles != nil {

@@ -39,6 +39,9 @@ func (b *Builder) family(steps []step) error {
 		n := 0
 		for n < len(steps) && steps[n].Op == opFork && steps[n].By == steps[0].By {
 			n++
+			if h := &b.ahead; h.inherits(steps[n-1].Pid) || n < len(steps) && h.inherits(steps[n].Pid) {
+				break // each inherits something else
+			}
 		}
 		err := error(nil)
 		if n == 0 {
@@ -87,6 +90,9 @@ func (b *Builder) fork(by int, children []step) error {
 	if err != nil {
 		return err
 	}
+	if err := b.open(parent, by, children[0].Pid); err != nil {
+		return err
+	}
 	births := make([]tracee.Birth, len(children))
 	for i, c := range children {
 		births[i] = tracee.Birth{Args: kernel.CloneArgs{ExitSignal: uint64(unix.SIGCHLD)}, Tids: []int{c.Pid}}
@@ -110,5 +116,5 @@ func (b *Builder) fork(by int, children []step) error {
 	if err != nil {
 		return fmt.Errorf("making the children of process %d: %w", by, err)
 	}
-	return nil
+	return b.handed(parent, by, children[0].Pid)
 }

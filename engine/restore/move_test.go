@@ -80,6 +80,38 @@ func house(t *testing.T) context.Context {
 // steps as a move between hosts.
 func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Capsule {
 	t.Helper()
+	return cloneAhead(t, ctx, from, 0)
+}
+
+// ahead sends all memory that can go ahead while the app runs, in so many rounds.
+func ahead(ctx context.Context, from *checkpoint.Ahead, to *restore.Builder, tr *tracee.Tracer, rounds int) (sum memory.Totals, err error) {
+	looker := tracee.New()
+	defer looker.Close()
+	for range rounds {
+		next, err := from.Round(looker)
+		if err != nil {
+			return sum, err
+		}
+		if err := tr.Do(func() error { return to.Stage(from.Budget, next.Drop, next.Areas) }); err != nil {
+			return sum, err
+		}
+		r, w := io.Pipe()
+		go func() {
+			_, err := memory.Send(ctx, w, next.Sources, memory.Options{Live: true})
+			w.CloseWithError(err)
+		}()
+		totals, err := memory.Receive(ctx, r, to.StagePlace)
+		if err != nil {
+			return sum, err
+		}
+		sum.Bytes += totals.Bytes
+	}
+	return sum, nil
+}
+
+// cloneAhead is clone, with rounds of memory ahead of the freeze.
+func cloneAhead(t *testing.T, ctx context.Context, from *capsule.Capsule, rounds int) *capsule.Capsule {
+	t.Helper()
 	state, err := from.Status(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +133,20 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 	to, err := capsule.Start(ctx, spec, [3]*os.File{})
 	must("starting the empty capsule", err)
 	t.Cleanup(to.Close)
+	var b *restore.Builder
+	must("taking the empty capsule", dst.Do(func() (err error) {
+		b, err = restore.Take(dst, to.InitPid())
+		return err
+	}))
+	var before *checkpoint.Ahead
+	var early memory.Totals
+	if rounds > 0 {
+		before = checkpoint.NewAhead(from.InitPid())
+		before.Budget = 1 << 30
+		defer before.Close()
+		early, err = ahead(ctx, before, b, dst, rounds)
+		must("sending memory ahead", err)
+	}
 	prepared := time.Now()
 	must("freezing", src.Do(func() (err error) {
 		frozen, err = checkpoint.Freeze(src, from.InitPid())
@@ -114,6 +160,7 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 		if state.Spec.TTY {
 			id.Portals = []int{capsule.FDTerminal}
 		}
+		frozen.Ahead = before
 		app, err = frozen.Capture(id)
 		return err
 	}))
@@ -143,11 +190,10 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 	}()
 	_, err = files.ReceiveTree(ctx, tr, fmt.Sprintf("/proc/%d/root/tmp", to.InitPid()), 0, nil)
 	must("carrying /tmp", err)
-	var b *restore.Builder
 	var totals memory.Totals
 	must("restoring", dst.Do(func() (err error) {
-		if b, err = restore.Take(dst, to.InitPid()); err != nil {
-			return fmt.Errorf("take: %w", err)
+		if err := b.StageOnly(frozen.AheadOf); err != nil {
+			return fmt.Errorf("ahead: %w", err)
 		}
 		if err := b.Begin(app, handle.Env{Pid: to.InitPid()}); err != nil {
 			return fmt.Errorf("begin: %w", err)
@@ -171,7 +217,7 @@ func clone(t *testing.T, ctx context.Context, from *capsule.Capsule) *capsule.Ca
 	must("arriving", to.Arrived(ctx, capsule.Arrival{Main: state.Main, TTY: state.Spec.TTY, Screen: screen, Held: held}))
 	must("resuming", dst.Do(b.Resume))
 	must("going", to.Go())
-	t.Logf("image %d bytes, memory %d bytes; prepare %v, freeze %v, capture %v, restore %v, resume %v", len(encoded), totals.Bytes,
+	t.Logf("image %d bytes, memory %d bytes ahead and %d bytes; prepare %v, freeze %v, capture %v, restore %v, resume %v", len(encoded), early.Bytes, totals.Bytes,
 		prepared.Sub(start), froze.Sub(prepared), captured.Sub(froze), restored.Sub(captured), time.Since(restored))
 	return to
 }

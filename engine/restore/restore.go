@@ -1,6 +1,7 @@
 // Package restore turns an image into a running capsule.
 //
-// In a nutshell: the new capsule has a pid 1 and nothing else. Take stops it, Begin
+// In a nutshell: the new capsule has a pid 1 and nothing else. Take stops it. Memory that
+// comes before the image, while the app still runs elsewhere, is kept in pid 1 (ahead.go). Begin
 // has it build every open file description at high descriptor numbers (the
 // larder of package handle), and forks the whole process tree from it with the
 // pids of the image (tree.go); each process clears its address space and makes
@@ -18,6 +19,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +52,8 @@ type Builder struct {
 	// What every process has from pid 1; nil: not looked at yet.
 	limitsHere []unix.Rlimit
 	oomHere    int
+
+	ahead ahead // memory that came before the image
 
 	foreign  bool   // the app comes from a kernel with another vdso
 	vdsoAt   uint64 // where this kernel's vdso is, if foreign
@@ -91,7 +95,11 @@ func Take(t *tracee.Tracer, initPid int) (*Builder, error) {
 
 // board maps the train where neither pid 1 nor the app has anything.
 func (b *Builder) board(app []span) error {
-	room, err := gap(append(app, b.bare...), trainRoom+parkRoom)
+	taken := append(slices.Clone(app), b.bare...)
+	for _, a := range b.ahead.areas {
+		taken = append(taken, a.span())
+	}
+	room, err := gap(taken, trainRoom+parkRoom)
 	if err != nil {
 		return err
 	}
@@ -100,6 +108,9 @@ func (b *Builder) board(app []span) error {
 		return err
 	}
 	b.own, err = readSpans(b.init.Pid)
+	b.own = slices.DeleteFunc(b.own, func(s span) bool {
+		return slices.ContainsFunc(b.ahead.areas, func(a *area) bool { return a.span().overlaps(s) })
+	})
 	return err
 }
 
@@ -151,10 +162,16 @@ func (b *Builder) Begin(app *image.App, env handle.Env) error {
 			break
 		}
 	}
+	if err := b.bequeath(taken, steps); err != nil {
+		return err
+	}
 	if b.larder, err = handle.Rebind(remote{b.init.Leader()}, app, env); err != nil {
 		return fmt.Errorf("building what the app has open: %w", err)
 	}
 	if err := b.family(steps); err != nil {
+		return err
+	}
+	if err := b.leave(); err != nil {
 		return err
 	}
 	for i := range app.Processes {

@@ -98,5 +98,8 @@ func (b *Builder) aside(proc *image.Process) (uint64, error) {
 	}
 	one := image.App{Processes: []image.Process{*proc}}
 	taken := append(spansOf(&one), span{start: b.train, end: b.park + parkRoom})
+	for _, a := range b.ahead.areas {
+		taken = append(taken, a.span())
+	}
 	return gap(append(taken, slices.Clone(b.own)...), room)
 }

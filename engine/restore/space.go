@@ -2,6 +2,7 @@ package restore
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -114,11 +115,18 @@ func (b *Builder) space(p *tracee.Process, proc *image.Process) error {
 	}
 	from := uint64(0)
 	var special []span
-	for _, s := range append(slices.Clone(b.own), span{start: image.TopOfUser, end: image.TopOfUser}) {
+	spans := append(slices.Clone(b.own), span{start: image.TopOfUser, end: image.TopOfUser})
+	for _, a := range b.ahead.has[proc.Pid] {
+		if a.pid == proc.Pid {
+			spans = append(spans, span{start: a.at, end: a.end(), name: areaName})
+		}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	for _, s := range spans {
 		if s.start > image.TopOfUser {
 			continue
 		}
-		keep := s.name == "[vdso]" || strings.HasPrefix(s.name, "[vvar") || s.start == b.train || s.start == image.TopOfUser
+		keep := s.name == areaName || s.name == "[vdso]" || strings.HasPrefix(s.name, "[vvar") || s.start == b.train || s.start == image.TopOfUser
 		if !keep {
 			continue
 		}
@@ -136,8 +144,14 @@ func (b *Builder) space(p *tracee.Process, proc *image.Process) error {
 	if err := b.attach(proc, add); err != nil {
 		return err
 	}
+	b.heritable(proc.Pid, add)
+	placed := map[*image.VMA]bool{}
 	for i := range proc.VMAs {
-		if err := b.mapVMA(&proc.VMAs[i], add); err != nil {
+		v := &proc.VMAs[i]
+		if placed[v] = b.mapAhead(proc.Pid, v, add); placed[v] {
+			continue
+		}
+		if err := b.mapVMA(v, add); err != nil {
 			return err
 		}
 	}
@@ -149,8 +163,10 @@ func (b *Builder) space(p *tracee.Process, proc *image.Process) error {
 			return fmt.Errorf("%s: %w", what[i], syscall.Errno(-c.Ret))
 		}
 	}
-	return nil
+	return b.copyAhead(p, proc, placed)
 }
+
+const areaName = "[ahead]" // no mapping of the kernel's is called so
 
 type adder func(say string, nr uintptr, args ...uint64)
 

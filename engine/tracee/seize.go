@@ -27,6 +27,29 @@ func (t *Tracer) Seize(pid int) (*Process, error) {
 	return all[0], nil
 }
 
+// SeizeThread attaches to one thread of a process and stops it, while the others run on.
+// That is enough to make calls in it which concern the whole process; nothing that
+// looks at more than that thread may be done with it.
+func (t *Tracer) SeizeThread(pid, tid int) (*Process, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	f := freezing{t: t, byPid: map[int]*Process{}, only: tid}
+	err := f.run(func() ([]int, error) { return []int{pid}, nil })
+	if err != nil {
+		f.undo()
+		return nil, err
+	}
+	all, err := f.result()
+	if err == nil && (len(all) == 0 || all[0].Zombie) {
+		err = fmt.Errorf("seizing thread %d of process %d: %w", tid, pid, ErrGone)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
 // FreezeTree attaches to and stops all descendants of init, but not init
 // itself: parents come before their children.
 func (t *Tracer) FreezeTree(init int) ([]*Process, error) {
@@ -59,6 +82,7 @@ type freezing struct {
 	t       *Tracer
 	byPid   map[int]*Process
 	order   []int
+	only    int       // this thread and no other; 0: all
 	waiting []*Thread // interrupted, not yet seen stopped
 }
 
@@ -96,6 +120,9 @@ func (f *freezing) seize(pid int) error {
 	tids, err := kernel.Threads(pid)
 	if err != nil {
 		return nil // it has ended
+	}
+	if f.only != 0 {
+		tids = slices.DeleteFunc(tids, func(tid int) bool { return tid != f.only })
 	}
 	p := f.byPid[pid]
 	if p == nil {
@@ -153,7 +180,7 @@ func (f *freezing) result() ([]*Process, error) {
 			all = append(all, p)
 			continue
 		}
-		p.LeaderDead = p.Threads[0].Tid != pid
+		p.LeaderDead = f.only == 0 && p.Threads[0].Tid != pid
 		for _, th := range p.Threads {
 			if err := th.settle(); err != nil {
 				return nil, errors.Join(err, f.t.DetachAll(append(all, p)))
