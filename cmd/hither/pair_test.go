@@ -700,43 +700,58 @@ func TestPermitWatch(t *testing.T) {
 	}
 }
 
-// TestUnpairEnds: a host that is unpaired loses what it has at once.
-func TestUnpairEnds(t *testing.T) {
-	all := hostsOf(t, built(), "a", "b")
-	a, b := all[0], all[1]
-	a.must("run", "-d", "--name", "clock", "sleep", "1000")
-	if err := b.client.SetHolds(t.Context(), "destination:prepare"); err != nil {
+// held sends an app whose destination stands still in a state, and waits for that.
+func heldSend(t *testing.T, from, to *host, app, state string) <-chan *handover.Result {
+	t.Helper()
+	if err := to.client.SetHolds(t.Context(), state); err != nil {
 		t.Fatal(err)
 	}
-	held := make(chan bool, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	listening := make(chan bool)
-	go func() {
-		close(listening)
-		b.client.Events(ctx, func(e control.Event) error { //nolint:errcheck // it ends with ctx
-			if e.Event == "held" {
+	held, hears := make(chan bool, 1), make(chan bool, 1)
+	go to.client.Events(ctx, func(e control.Event) error { //nolint:errcheck // it ends with ctx
+		for event, c := range map[string]chan bool{"held": held, "peers": hears} {
+			if e.Event == event {
 				select {
-				case held <- true:
+				case c <- true:
 				default:
 				}
 			}
+		}
+		return nil
+	})
+	eventually(t, "the events of "+to.name, func() error {
+		if _, err := to.client.ChangePeer(t.Context(), from.name, control.PeerChange{}); err != nil {
+			return err
+		}
+		select {
+		case <-hears:
 			return nil
-		})
-	}()
-	<-listening
+		default:
+			return fmt.Errorf("nothing is heard")
+		}
+	})
 	done := make(chan *handover.Result, 1)
 	go func() {
-		r, _ := a.client.Send(t.Context(), "clock", "b", nil)
+		r, _ := from.client.Send(t.Context(), app, to.name, nil)
 		done <- r
 	}()
 	select {
 	case <-held:
 	case r := <-done:
-		t.Fatalf("%+v", r)
+		t.Fatalf("it did not stand still: %+v", r)
 	case <-time.After(20 * time.Second):
-		// The event may have come before the stream began.
+		t.Fatal("it did not come so far")
 	}
+	return done
+}
+
+// TestUnpairEnds: a host that is unpaired loses what it has at once.
+func TestUnpairEnds(t *testing.T) {
+	all := hostsOf(t, built(), "a", "b")
+	a, b := all[0], all[1]
+	a.must("run", "-d", "--name", "clock", "sleep", "1000")
+	done := heldSend(t, a, b, "clock", "destination:prepare")
 	began := time.Now()
 	b.must("unpair", "a")
 	r := <-done
@@ -747,12 +762,7 @@ func TestUnpairEnds(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if err := b.client.SetHolds(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.client.ReleaseHolds(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
+	b.release()
 	if x, err := a.client.App(t.Context(), "clock"); err != nil || x.State != "running" {
 		t.Errorf("%+v %v", x, err)
 	}
@@ -760,5 +770,42 @@ func TestUnpairEnds(t *testing.T) {
 		if _, errs, code := a.hither(what...); code != 1 || !strings.Contains(errs, "not paired") {
 			t.Errorf("%v: exit %d: %s", what, code, errs)
 		}
+	}
+}
+
+// release lets moves go on, and stand still no more.
+func (h *host) release() {
+	h.t.Helper()
+	if err := h.client.SetHolds(h.t.Context(), ""); err != nil {
+		h.t.Fatal(err)
+	}
+	if _, err := h.client.ReleaseHolds(h.t.Context(), ""); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// TestUnpairSettles: what has been handed over is settled before the two part.
+func TestUnpairSettles(t *testing.T) {
+	all := hostsOf(t, built(), "a", "b")
+	a, b := all[0], all[1]
+	a.must("run", "-d", "--name", "clock", "sleep", "1000")
+	done := heldSend(t, a, b, "clock", "destination:resume")
+	parted := make(chan error, 1)
+	go func() { parted <- a.client.Unpair(t.Context(), "b") }()
+	eventually(t, "a has b no more", func() error {
+		if a.peer(b.identity().ID()) != nil {
+			return fmt.Errorf("it has")
+		}
+		return nil
+	})
+	b.release()
+	if r := <-done; r == nil || r.Outcome != handover.Moved {
+		t.Fatalf("%+v", r)
+	}
+	if err := <-parted; err != nil {
+		t.Fatal(err)
+	}
+	if x, err := b.client.App(t.Context(), "clock"); err != nil || x.State != "running" {
+		t.Errorf("%+v %v", x, err)
 	}
 }

@@ -32,10 +32,12 @@ type pairings struct {
 	// Those that are shown to a person: so many at once and then one in a while,
 	// of each address and of all together.
 	ofOne, ofAll limiter
+	logged       limiter // those that are refused
 }
 
 func newPairings() *pairings {
-	return &pairings{ofOne: limiter{burst: 4, every: 30 * time.Second}, ofAll: limiter{burst: 8, every: 10 * time.Second}}
+	return &pairings{ofOne: limiter{burst: 4, every: 30 * time.Second}, ofAll: limiter{burst: 8, every: 10 * time.Second},
+		logged: limiter{burst: 10, every: time.Minute}}
 }
 
 type pairing struct {
@@ -300,7 +302,9 @@ func (d *Daemon) incomingPairing(conv *transport.Pairing) {
 	from, _, _ := net.SplitHostPort(peer.Addresses[0])
 	p := &pairing{ticket: conv.ByTicket(), now: control.Pairing{Incoming: true, Name: peer.Name, PeerID: string(peer.ID), Address: peer.Addresses[0]}}
 	refuse := func(reason string) {
-		log.Printf("%s (%s) at %s wants to be paired: refused: %s", peer.Name, peer.ID.Short(), from, reason)
+		if d.pairings.logged.allow("") {
+			log.Printf("%s (%s) at %s wants to be paired: refused: %s", peer.Name, peer.ID.Short(), from, reason)
+		}
 		conv.Refuse(reason)
 	}
 	if !conv.ByTicket() {

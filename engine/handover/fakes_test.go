@@ -64,9 +64,10 @@ type machine struct {
 
 // daemon is one life of a host's daemon.
 type daemon struct {
-	h     *machine
-	dead  bool
-	moves *Moves
+	consent func(ctx context.Context, check bool, waiting func(string)) ([]string, error) // nil: all is allowed
+	h       *machine
+	dead    bool
+	moves   *Moves
 }
 
 func newWorld(t *testing.T) *world {
@@ -296,7 +297,10 @@ func (f fakeAcceptor) Destination(string, *Offer) (Destination, error) {
 	return &fakeDestination{f.d}, nil
 }
 func (f fakeAcceptor) Source(_, app string) (Source, error) { return &fakeSource{d: f.d}, nil }
-func (f fakeAcceptor) Consent(context.Context, string, *Offer, string, bool, func(string)) ([]string, error) {
+func (f fakeAcceptor) Consent(ctx context.Context, _ string, _ *Offer, _ string, check bool, waiting func(string)) ([]string, error) {
+	if f.d.consent != nil {
+		return f.d.consent(ctx, check, waiting)
+	}
 	return nil, nil
 }
 func (f fakeAcceptor) PeerName(id string) string { return id }
