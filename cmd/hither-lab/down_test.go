@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,6 +22,9 @@ func traces(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	for _, p := range procs {
+		if dead(p) {
+			continue
+		}
 		line, _ := os.ReadFile(p + "/cmdline")
 		if strings.Contains(string(line), "__switch\x00") || strings.Contains(string(line), "__warden\x00") || strings.Contains(string(line), "31415") {
 			all = append(all, "process "+p+" "+strings.ReplaceAll(string(line), "\x00", " "))
@@ -49,6 +54,14 @@ func traces(t testing.TB) []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// dead says whether a process has ended. Until its parent takes note it has a /proc/PID, which names
+// its user and pid namespaces, and after a crash its parent is the machine's pid 1, which may be slow.
+func dead(proc string) bool {
+	stat, err := os.ReadFile(proc + "/stat")
+	_, after, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+	return err != nil || len(after) > 0 && (after[0] == 'Z' || after[0] == 'X')
 }
 
 // nothingNew fails if something is there that was not there before. Others may use labs meanwhile:
@@ -100,10 +113,34 @@ func (l testLab) busy() []string {
 func (l testLab) allGone(before, namespaces []string) {
 	l.t.Helper()
 	l.nothingNew(before)
-	// The machine's pid 1 may take a second to note the death of the lab's.
 	eventually(l.t, "nobody is in the lab's namespaces", func() bool {
 		return !slices.ContainsFunc(traces(l.t), func(s string) bool { return slices.Contains(namespaces, s) })
 	})
+}
+
+// TestDeadLeaveNoTrace has a process dead whose parent has not taken note.
+func TestDeadLeaveNoTrace(t *testing.T) {
+	cmd := exec.Command("sleep", "31415")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
+	if err := cmd.Start(); err != nil {
+		t.Skip("no user namespaces here: ", err)
+	}
+	proc := fmt.Sprintf("/proc/%d", cmd.Process.Pid)
+	ns, err := os.Readlink(proc + "/ns/user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(traces(t), "namespace "+ns) {
+		t.Error("it lives and leaves no trace")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is dead", func() bool { return dead(proc) })
+	if slices.Contains(traces(t), "namespace "+ns) {
+		t.Error("it is dead and counts all the same")
+	}
+	_ = cmd.Wait()
 }
 
 func TestDownLeavesNothing(t *testing.T) {
