@@ -32,6 +32,7 @@ type Bridge struct {
 	windows map[xwire.Window]*window // by the app's window
 	native  map[xwire.Window]*window // by the desktop's
 	focus   *window                  // has the desktop's focus
+	active  xwire.Window             // had it, inside, and may get it again at once
 	over    *window                  // has the desktop's pointer
 	top     *window                  // the topmost inside, popups apart
 	order   []*window                // managed, in the order of their mapping
@@ -105,7 +106,7 @@ func (b *Bridge) focused() bool { return b.focus != nil }
 func (b *Bridge) setFocus(w *window) {
 	was := b.focus != nil
 	old := b.focus
-	b.focus = w
+	b.focus, b.active = w, 0
 	for _, o := range []*window{old, w} {
 		if b.App != nil && old != w && o != nil && b.windows[o.app] == o && !o.popup {
 			b.writeStates(o)

@@ -157,6 +157,7 @@ func (b *Bridge) checkFocus() {
 	if b.App == nil || b.focus != nil {
 		return
 	}
+	b.active = 0
 	b.noFocus()
 	for _, w := range b.order {
 		b.writeStates(w)

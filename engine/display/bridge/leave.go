@@ -34,6 +34,9 @@ func (b *Bridge) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p := (property{active.Type, active.Format, active.Value}).numbers(1); p != nil && b.focus == nil {
+		b.active = xwire.Window(p[0])
+	}
 	tree, err := b.App.QueryTree(root)
 	if err != nil {
 		return err
@@ -61,10 +64,8 @@ func (b *Bridge) attach(ctx context.Context) error {
 	for _, w := range old {
 		b.drop(w, true)
 	}
-	if p := (property{active.Type, active.Format, active.Value}).numbers(1); p != nil {
-		if w := b.windows[xwire.Window(p[0])]; w != nil && b.focus == nil && !shown {
-			b.activateNative(w, 0)
-		}
+	if w := b.windows[b.active]; w != nil && !shown {
+		b.activateNative(w, 0)
 	}
 	b.App.ChangeProperty(xwire.PropModeReplace, root, b.a["_HITHER_DESKTOP"], b.a["UTF8_STRING"], 8, []byte(b.screen.id))
 	if focus := b.focus; focus != nil {

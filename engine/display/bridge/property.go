@@ -389,7 +389,7 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 // manager has given it, and whether it has the keyboard.
 func (b *Bridge) writeStates(w *window) {
 	list := slices.Clone(w.states)
-	if b.focus == w {
+	if b.focus == w || b.active == w.app {
 		list = append(list, b.a["_NET_WM_STATE_FOCUSED"])
 	}
 	b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_NET_WM_STATE"], xwire.AtomAtom, 32, xwire.Uint32s(list...))
