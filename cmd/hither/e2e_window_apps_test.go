@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"image"
+	"path/filepath"
 	"testing"
 )
 
@@ -54,4 +55,40 @@ func TestWindowsClock(t *testing.T) {
 	}
 	ticks("a")
 	a.tour(t, ticks)
+}
+
+// TestWindowsJava: a Swing window is drawn, and the choices of its box appear right below that, on each host.
+func TestWindowsJava(t *testing.T) {
+	l := desktopLab(t, "java", "javac")
+	people := l.people(t)
+	path := l.program(t, "Swing.java")
+	l.must(t, "a", "javac", path)
+	a := l.startWindow(t, "swing", "java", "-cp", filepath.Dir(path), "Swing")
+	for n := range 3 {
+		p := people[a.at]
+		w := *p.do(t, "focus Swing").Window
+		var shown *image.RGBA
+		drawn := func(x, y int) bool { return shown.RGBAAt(x, y) != shown.RGBAAt(4, w.Height-4) }
+		until(t, "the text area", func() (bool, string) {
+			shown = p.picture(t, w.place)
+			return drawn(w.Width/4, 40), ""
+		})
+		// The box is the last thing in its line.
+		box := image.Rectangle{Min: image.Pt(w.Width-1, 0)}
+		for ; !drawn(box.Min.X, 50); box.Min.X-- {
+		}
+		for box.Max = box.Min; drawn(box.Max.X, box.Max.Y+50); box.Max.Y++ {
+		}
+		p.do(t, "move %d %d", w.X+box.Min.X-8, w.Y+50)
+		p.do(t, "click")
+		list := p.menus(t, 1)[0]
+		if right, top := list.X+list.Width-w.X-1, list.Y-w.Y; right != box.Min.X || top < 50+box.Max.Y-1 || top > 50+box.Max.Y+1 {
+			t.Errorf("on %s the choices end at %d and begin at %d, the box ends at %d, %d", a.at, right, top, box.Min.X, 50+box.Max.Y)
+		}
+		p.do(t, "key Escape")
+		p.menus(t, 0)
+		if n < 2 {
+			a.move(t)
+		}
+	}
 }

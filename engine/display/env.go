@@ -20,7 +20,8 @@ var Searched = []struct{ Name, Usual, Below string }{
 //
 // Beside the addresses it keeps toolkits from what a capsule does not have:
 // Wayland, the accessibility bus, the portals; and from gvfs, whose daemons mount
-// FUSE file systems.
+// FUSE file systems. Java does not draw a window that waits for a frame, and there
+// are none inside.
 func Env(runtimeDir string) []string {
 	return []string{
 		"DISPLAY=:0",
@@ -33,6 +34,7 @@ func Env(runtimeDir string) []string {
 		"GTK_USE_PORTAL=0",
 		"GIO_USE_VFS=local",
 		"BROWSER=xdg-open",
+		"_JAVA_AWT_WM_NONREPARENTING=1",
 	}
 }
 
