@@ -23,6 +23,7 @@ import (
 func consenting(t *testing.T) (*Daemon, transport.Peer) {
 	t.Helper()
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir()) // no session manager is asked
 	trust, err := transport.OpenTrust(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -137,9 +138,8 @@ func (s *shelf) CloseNotification(uint32) *dbus.Error {
 	return nil
 }
 
-// desktopBus is a session bus with notifications, known to the daemon as that of
-// the desktop it was used at.
-func desktopBus(t *testing.T, d *Daemon) *shelf {
+// desktopBus is the session bus of the daemon, with notifications.
+func desktopBus(t *testing.T) *shelf {
 	t.Helper()
 	program, err := exec.LookPath("dbus-daemon")
 	if err != nil {
@@ -173,9 +173,7 @@ func desktopBus(t *testing.T, d *Daemon) *shelf {
 	if reply, err := s.bus.RequestName(notificationsName, 0); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
 		t.Fatal(reply, err)
 	}
-	d.mu.Lock()
-	d.desktop = []string{"DISPLAY=:0", "DBUS_SESSION_BUS_ADDRESS=" + address}
-	d.mu.Unlock()
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", address)
 	return s
 }
 
@@ -190,7 +188,7 @@ func (s *shelf) wait(t *testing.T) {
 
 func TestQuestionOnTheDesktop(t *testing.T) {
 	d, peer := consenting(t)
-	s := desktopBus(t, d)
+	s := desktopBus(t)
 	answer := make(chan error, 1)
 	go func() {
 		answer <- d.ask(t.Context(), peer, control.PermitSend, "vim", "laptop wants to send you <b>vim</b>.", func(string) {})
@@ -236,7 +234,7 @@ func TestQuestionOnTheDesktop(t *testing.T) {
 
 func TestPairingOnTheDesktop(t *testing.T) {
 	d, peer := consenting(t)
-	s := desktopBus(t, d)
+	s := desktopBus(t)
 	p := &pairing{now: control.Pairing{Incoming: true, Name: "laptop"}}
 	ctx, err := d.addPairing(p)
 	if err != nil {
