@@ -30,6 +30,7 @@ func Env(runtimeDir string) []string {
 		"GDK_BACKEND=x11",
 		"QT_QPA_PLATFORM=xcb",
 		"NO_AT_BRIDGE=1",
+		"GTK_A11Y=none",
 		"QT_ACCESSIBILITY=0",
 		"GTK_USE_PORTAL=0",
 		"GIO_USE_VFS=local",
@@ -40,16 +41,19 @@ func Env(runtimeDir string) []string {
 
 // NoEnv is that for a capsule without: an app that asks for a bus all the same
 // does not start one by itself.
-func NoEnv() []string { return []string{"DBUS_SESSION_BUS_ADDRESS=disabled:", "NO_AT_BRIDGE=1"} }
+func NoEnv() []string {
+	return []string{"DBUS_SESSION_BUS_ADDRESS=disabled:", "NO_AT_BRIDGE=1", "GTK_A11Y=none"}
+}
 
 // HostEnv are the variables of a host's desktop, which mean nothing inside.
 var HostEnv = []string{
 	"DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET", "XAUTHORITY", "WINDOWID", "DESKTOP_STARTUP_ID", "XDG_ACTIVATION_TOKEN",
 	"SESSION_MANAGER", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SESSION_BUS_PID", "DBUS_SESSION_BUS_WINDOWID", "DBUS_STARTER_ADDRESS",
 	"DBUS_STARTER_BUS_TYPE", "AT_SPI_BUS_ADDRESS", "XDG_SESSION_TYPE", "GDK_BACKEND", "QT_QPA_PLATFORM", "NO_AT_BRIDGE",
-	"QT_ACCESSIBILITY", "QT_LINUX_ACCESSIBILITY_ALWAYS_ON", "GTK_USE_PORTAL", "GIO_USE_VFS", "BROWSER", "CLUTTER_BACKEND",
+	"GTK_A11Y", "QT_ACCESSIBILITY", "QT_LINUX_ACCESSIBILITY_ALWAYS_ON", "GTK_USE_PORTAL", "GIO_USE_VFS", "BROWSER", "CLUTTER_BACKEND",
 	"SDL_VIDEODRIVER", "MOZ_ENABLE_WAYLAND", "ELECTRON_OZONE_PLATFORM_HINT", "GIO_LAUNCHED_DESKTOP_FILE",
 	"GIO_LAUNCHED_DESKTOP_FILE_PID", "GDK_SCALE", "GDK_DPI_SCALE", "QT_SCALE_FACTOR", "QT_SCREEN_SCALE_FACTORS",
+	"_JAVA_AWT_WM_NONREPARENTING",
 }
 
 // DesktopEnv are those by which a program outside finds the desktop.
