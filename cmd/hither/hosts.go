@@ -80,6 +80,7 @@ Environment:
 			if err != nil {
 				return &failure{doing: "reading HITHER_SILENCE", err: err, code: exitUsage}
 			}
+			daemon.StartLog()
 			err = daemon.Run(c.Context(), daemon.Options{Version: version, Commit: commit,
 				Listen: os.Getenv("HITHER_LISTEN"), Hold: os.Getenv("HITHER_HOLD"), Silence: silence})
 			if errors.Is(err, daemon.ErrRuns) {

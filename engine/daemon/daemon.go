@@ -133,7 +133,7 @@ func Run(ctx context.Context, opts Options) error {
 	server := &http.Server{Handler: d.meeting(d.routes()), BaseContext: func(net.Listener) context.Context { return d.ctx }, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
-	log.Printf("hither %s: host %s (%s), control socket %s", opts.Version, d.name, d.identity.ID().Short(), socket)
+	log.Printf("hither %s is at work: this host is %s (%s), pid %d", opts.Version, d.name, d.identity.ID().Short(), os.Getpid())
 	select {
 	case <-d.ctx.Done():
 		err = nil

@@ -173,7 +173,6 @@ func (a acceptor) Watch(peer string, offer *handover.Offer, app string) (func(ha
 			a.d.events.tell(control.Event{Event: "progress", App: app, Peer: name, Progress: &p})
 		}), func(r *handover.Result) {
 			a.d.ended(side, r, offer != nil && offer.Check || offer == nil && refused(r))
-			log.Printf("move of %s, begun by %s: %s %s", app, name, r.Outcome, r.Reason)
 			a.d.events.tell(control.Event{Event: "result", App: app, Peer: name, Result: r})
 		}
 }
@@ -218,8 +217,17 @@ func (d *Daemon) ended(side handover.Side, r *handover.Result, asked bool) {
 	if *host == d.name {
 		*host = d.self()
 	}
-	if !asked {
-		d.history.add(string(side), r)
+	if asked {
+		return
+	}
+	d.history.add(string(side), r)
+	switch r.Outcome {
+	case handover.Moved:
+		log.Printf("%s moved from %s to %s: it stood still for %.0f ms", r.App, r.From, r.To, r.DowntimeMS)
+	case handover.Stayed:
+		log.Printf("%s stayed on %s, it was to move to %s: %s", r.App, r.From, r.To, r.Reason)
+	default:
+		log.Printf("%s is undecided between %s and %s: %s", r.App, r.From, r.To, r.Reason)
 	}
 }
 
