@@ -6,21 +6,34 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"hither/assets"
 	"hither/engine/control"
 	"hither/engine/daemon"
 )
 
 func doctorCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, profile bool
 	c := &cobra.Command{
 		Use: "doctor", Short: "Say what works on this host, and how to mend the rest",
 		Long: "Try what hither needs of this host and its kernel. It exits with 0 if apps can run and move.",
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		PreRunE: func(*cobra.Command, []string) error {
+			if !profile {
+				return nil
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return failed("finding this program", err)
+			}
+			fmt.Print(assets.AppArmor(filepath.Dir(self)))
+			return exit(exitOK)
+		},
 		RunE: withClient("looking at this host", func(c *cobra.Command, client *control.Client, _ []string) error {
 			d, err := client.Doctor(c.Context())
 			if err != nil {
@@ -59,6 +72,7 @@ func doctorCommand() *cobra.Command {
 		}),
 	}
 	jsonFlag(c, &asJSON)
+	c.Flags().BoolVar(&profile, "apparmor", false, "only print the AppArmor profile that this program needs on some distributions")
 	return c
 }
 

@@ -3,32 +3,39 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"hither/engine/control"
-	"hither/engine/display"
+	"hither/engine/paths"
 )
 
 // doctor says what this host can do, and what a person can do about the rest.
 func (d *Daemon) doctor(ctx context.Context) control.Doctor {
-	out := control.Doctor{OK: true, Host: d.self(), Probes: kernelProbes()}
-	add := func(p control.Probe) { out.Probes = append(out.Probes, p) }
+	host := thisHost()
+	return d.examine(ctx, &host)
+}
+
+func (d *Daemon) examine(ctx context.Context, host *surroundings) control.Doctor {
+	out := control.Doctor{OK: true, Host: d.self(), Probes: host.kernelProbes()}
+	add := func(list ...control.Probe) { out.Probes = append(out.Probes, list...) }
+	add(host.services()...)
+	d.mu.Lock()
+	desktop := d.desktop
+	d.mu.Unlock()
+	add(host.desktop(displayOf(desktop), reachable), host.notifications(desktop), host.service(ctx))
+	if data, err := paths.Data(); err == nil {
+		add(host.space(data))
+	}
+	peers, err := d.peers(ctx, true)
+	reached := slices.ContainsFunc(peers, func(p control.Peer) bool { return p.State == "up" })
 	if d.endpoint != nil {
-		add(control.Probe{Name: "reachable for peers", OK: true, Detail: fmt.Sprintf("UDP port %d", d.endpoint.Port())})
+		add(control.Probe{Name: "reachable for peers", OK: true, Detail: fmt.Sprintf("UDP port %d", d.endpoint.Port())},
+			host.firewall(ctx, d.endpoint.Port(), reached))
 	} else {
 		add(control.Probe{Name: "reachable for peers", Detail: fmt.Sprint(d.why),
 			Cure: "free the port, or choose another with HITHER_LISTEN=:PORT, then restart the daemon"})
 	}
-	for _, s := range display.Services("") {
-		p := control.Probe{Name: s.Name + " for apps"}
-		if at, err := s.Find(); err == nil {
-			p.OK, p.Detail = true, at
-		} else {
-			p.Detail = s.Argv[0] + " is not installed: apps that want " + s.Wants + " do not find one"
-			p.Cure = "apt-get install " + s.Package
-		}
-		add(p)
-	}
-	peers, err := d.peers(ctx, true)
+	add(host.multicast(d.settings.get().Discoverable))
 	if err != nil {
 		add(control.Probe{Name: "book of peers", Detail: err.Error()})
 	} else {

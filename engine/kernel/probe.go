@@ -43,10 +43,11 @@ const (
 	TCPRepair      = "TCP_REPAIR"
 	UDPBuffers     = "UDP buffers"
 	HardLimits     = "hard limits"
+	SysVIDs        = "System V ids"
 )
 
 // inside are the abilities that are tried in a child with namespaces of its own.
-var inside = []string{SetTid, TimeNamespace, Overlay, Tun, Veth, Fuse, TCPRepair}
+var inside = []string{SetTid, TimeNamespace, Overlay, Tun, Veth, Fuse, TCPRepair, SysVIDs}
 
 // needed are the abilities that no move goes without.
 var needed = map[string]bool{
@@ -73,7 +74,7 @@ func Probe() []Ability {
 		}
 		child, _, err = startProbe(0)
 	} else {
-		all = append(all, Ability{Name: Namespaces, OK: true})
+		all = append(all, namespaces(abilities))
 	}
 	all = append(all, abilities...)
 	if err != nil {
@@ -163,7 +164,7 @@ func namespaceBlocker(err error) (why, cure string) {
 	switch {
 	case setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return "AppArmor restricts unprivileged user namespaces (kernel.apparmor_restrict_unprivileged_userns=1)",
-			"install hither's AppArmor profile, or: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+			"hither doctor --apparmor | sudo tee /etc/apparmor.d/hither && sudo apparmor_parser --replace /etc/apparmor.d/hither"
 	case setting("kernel/unprivileged_userns_clone") == "0":
 		return "this kernel forbids user namespaces to ordinary users (kernel.unprivileged_userns_clone=0)",
 			"sudo sysctl kernel.unprivileged_userns_clone=1"
@@ -176,8 +177,20 @@ func namespaceBlocker(err error) (why, cure string) {
 	return err.Error(), "if this is a container, allow it user namespaces (its seccomp profile forbids them)"
 }
 
-// setting is the value of a sysctl, "" if there is none.
-func setting(name string) string {
+// namespaces judges user namespaces that could be made by what could be done in them:
+// AppArmor lets some programs make them, and then forbids everything there.
+func namespaces(inside []Ability) Ability {
+	for _, a := range inside {
+		if a.OK {
+			return Ability{Name: Namespaces, OK: true}
+		}
+	}
+	why, cure := namespaceBlocker(errors.New("nothing is allowed in a user namespace here"))
+	return Ability{Name: Namespaces, Why: why, Cure: cure}
+}
+
+// setting is the value of a sysctl, "" if there is none. Tests have others.
+var setting = func(name string) string {
 	raw, _ := os.ReadFile("/proc/sys/" + name)
 	return strings.TrimSpace(string(raw))
 }

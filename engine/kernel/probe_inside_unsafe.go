@@ -21,13 +21,14 @@ func probeInside() []Ability {
 		ability(SetTid, trySetTid(), "needs Linux 5.9 or newer with CONFIG_CHECKPOINT_RESTORE"),
 		ability(TimeNamespace, tryTime(), "needs a kernel with CONFIG_TIME_NS"),
 		ability(TCPRepair, tryRepair(), "TCP connections of an app cannot come along without it"),
+		ability(SysVIDs, trySysVIDs(), "needs a kernel with CONFIG_CHECKPOINT_RESTORE; programs with System V shared memory cannot come here without it"),
 		ability(Overlay, tryOverlay(), "needs Linux 5.11 or newer; files are copied instead"),
 	}
 	tun, veth := tryTun(), tryVeth()
 	all = append(all,
 		ability(Tun, tun, tunCure(tun, veth)),
 		ability(Veth, veth, ""),
-		ability(Fuse, tryOpen("/dev/fuse"), "sudo modprobe fuse, or: sudo chmod 666 /dev/fuse"))
+		ability(Fuse, tryOpen("/dev/fuse"), "nothing of hither needs it yet; sudo modprobe fuse, or: sudo chmod 666 /dev/fuse"))
 	return all
 }
 

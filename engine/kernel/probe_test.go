@@ -4,7 +4,10 @@ package kernel
 
 import (
 	"os"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -32,8 +35,47 @@ func TestProbe(t *testing.T) {
 			t.Errorf("%s was not tried", name)
 		}
 	}
-	if len(seen) != 16 {
+	if len(seen) != 17 {
 		t.Errorf("%d abilities", len(seen))
+	}
+}
+
+// TestBlockers: what keeps user namespaces from working is named, with its cure.
+func TestBlockers(t *testing.T) {
+	real := setting
+	defer func() { setting = real }()
+	for _, c := range []struct {
+		name, value string
+		err         error
+		why, cure   string
+	}{
+		{"kernel/apparmor_restrict_unprivileged_userns", "1", unix.EPERM, "AppArmor", "hither doctor --apparmor"},
+		{"kernel/unprivileged_userns_clone", "0", unix.EPERM, "unprivileged_userns_clone", "sysctl kernel.unprivileged_userns_clone=1"},
+		{"user/max_user_namespaces", "0", unix.ENOSPC, "max_user_namespaces", "sysctl user.max_user_namespaces"},
+		{"", "", unix.ENOSPC, "limit", "/proc/sys/user/"},
+		{"", "", unix.EPERM, "not permitted", "container"},
+	} {
+		setting = func(name string) string {
+			if name == c.name {
+				return c.value
+			}
+			return ""
+		}
+		if why, cure := namespaceBlocker(c.err); !strings.Contains(why, c.why) || !strings.Contains(cure, c.cure) {
+			t.Errorf("%s=%s: %q, %q", c.name, c.value, why, cure)
+		}
+	}
+	setting = func(name string) string {
+		if name == "kernel/apparmor_restrict_unprivileged_userns" {
+			return "1"
+		}
+		return ""
+	}
+	if a := namespaces([]Ability{{Name: SetTid, Why: "EPERM"}, {Name: TimeNamespace, Why: "EPERM"}}); a.OK || !strings.Contains(a.Why, "AppArmor") {
+		t.Errorf("%+v", a)
+	}
+	if a := namespaces([]Ability{{Name: SetTid, OK: true}, {Name: Fuse, Why: "no device"}}); !a.OK {
+		t.Errorf("%+v", a)
 	}
 }
 
