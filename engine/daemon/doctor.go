@@ -19,9 +19,7 @@ func (d *Daemon) examine(ctx context.Context, host *surroundings) control.Doctor
 	out := control.Doctor{OK: true, Host: d.self(), Probes: host.kernelProbes()}
 	add := func(list ...control.Probe) { out.Probes = append(out.Probes, list...) }
 	add(host.services()...)
-	d.mu.Lock()
-	desktop := d.desktop
-	d.mu.Unlock()
+	desktop := d.atDesktop()
 	add(host.desktop(displayOf(desktop), reachable), host.notifications(desktop), host.service(ctx))
 	if data, err := paths.Data(); err == nil {
 		add(host.space(data))
