@@ -25,7 +25,7 @@ import (
 // openMove asks where to. Each machine says whether it can take the app.
 func (w *Window) openMove(a control.App) {
 	list := vstack(4)
-	body := container.NewVScroll(list)
+	body := scrolled(list, w.room())
 	ctx, stop := context.WithCancel(context.Background())
 	var s *sheet
 	var first *choice
@@ -41,7 +41,7 @@ func (w *Window) openMove(a control.App) {
 		tell := func(v answer) {
 			t, text := toneGood, "Can take it · "+machineFacts(m, w.now())
 			if !v.ok {
-				t, text = toneWarn, strings.TrimSpace(v.why+". "+v.cure)
+				t, text = toneWarn, sentence(v.why, v.cure)
 				c.chosen = nil
 			}
 			said.paint(t.front())
@@ -65,7 +65,7 @@ func (w *Window) openMove(a control.App) {
 		list.Add(paragraph("No machine is paired with this one yet. Pair one first; then "+appTitle(a)+" can move there.", muted))
 		s = w.openSheet("move", "Move "+appTitle(a), body, sheetWidth, w.button("Pair a machine", func() { s.close(); w.OpenPairing() }).primary(), w.button("Close", func() { s.cancel() }))
 	} else {
-		s = w.openSheet("move", "Move "+appTitle(a)+" to…", fixed(0, min(float32(len(list.Objects))*66, 330), body), sheetWidth, w.button("Cancel", func() { s.cancel() }))
+		s = w.openSheet("move", "Move "+appTitle(a)+" to…", body, sheetWidth, w.button("Cancel", func() { s.cancel() }))
 	}
 	s.closed = stop
 	if first != nil {
@@ -84,12 +84,23 @@ func (w *Window) openWhy(a control.App) {
 		w.button("Close", func() { s.cancel() }))
 }
 
-// scrolled scrolls what is higher than so much.
-func scrolled(o fyne.CanvasObject, high float32) fyne.CanvasObject {
-	return container.New(&upTo{high}, container.NewVScroll(inset(0, 0, 0, gap, o)), o)
+// sentence puts a reason and its cure into one text.
+func sentence(why, cure string) string {
+	if cure == "" {
+		return why
+	}
+	return strings.TrimRight(why, ". ") + ". " + strings.ToUpper(cure[:1]) + cure[1:]
 }
 
-// upTo is as high as its content, up to a limit. Its first object scrolls the second.
+// room is how high the body of a sheet may be.
+func (w *Window) room() float32 { return min(420, max(160, w.win.Canvas().Size().Height-220)) }
+
+// scrolled scrolls what is higher than so much.
+func scrolled(o fyne.CanvasObject, high float32) fyne.CanvasObject {
+	return container.New(&upTo{high}, container.NewVScroll(inset(2, 2, 2, gap, o)))
+}
+
+// upTo is as high as its content, which it scrolls, up to a limit.
 type upTo struct{ high float32 }
 
 func (l *upTo) MinSize(o []fyne.CanvasObject) fyne.Size {
@@ -144,7 +155,6 @@ var fileWords = map[string]string{"same": "unchanged", "changed": "changed", "ne
 // openFiles lists what an app took along and wrote.
 func (w *Window) openFiles(a control.App) {
 	list := vstack(6, newText(1, "Looking…", muted))
-	body := container.NewVScroll(inset(0, 0, 0, gap, list))
 	var s *sheet
 	home := w.button("Send them home", func() {
 		w.Model.Do("Sending the files of "+a.Name+" home", func(ctx context.Context, d model.Daemon) error {
@@ -158,12 +168,12 @@ func (w *Window) openFiles(a control.App) {
 		s.close()
 	})
 	home.Hide()
-	s = w.openSheet("files", "Files of "+appTitle(a), fixed(0, 300, body), 540, w.button("Close", func() { s.cancel() }), home)
+	s = w.openSheet("files", "Files of "+appTitle(a), scrolled(list, w.room()), 540, w.button("Close", func() { s.cancel() }), home)
 	w.Model.Do("", func(ctx context.Context, d model.Daemon) error {
 		f, err := d.Files(ctx, a.ID)
 		w.do(func() {
 			list.Objects = nil
-			defer func() { list.Refresh(); body.Refresh() }()
+			defer s.fit()
 			if err != nil {
 				said, hint := model.Words(err)
 				list.Add(callout(toneWarn, theme.InfoIcon(), said, hint))

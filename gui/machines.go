@@ -123,8 +123,8 @@ type machineCard struct {
 
 func (w *Window) newMachine() *machineCard {
 	c := &machineCard{w: w, apps: map[string]*remoteRow{}, ground: newBlock(colorCard, radius).outlined(colorLine, 1),
-		dot: newBlock(colorMuted, 5).outlined(colorCard, 2), sign: newSign(theme.ComputerIcon(), 24, colorAccent), name: newText(1, "", bold),
-		facts: newText(1, "", small, muted), warning: newText(4, "", small, bold, colored(colorBad), shrink), limits: newText(2, "", small, colored(colorWarn), shrink),
+		dot: newBlock(colorMuted, 6).outlined(colorCard, 2), sign: newSign(theme.ComputerIcon(), 24, colorAccent), name: newText(1, "", bold),
+		facts: newText(1, "", small, muted), warning: newText(4, "", small, bold, colored(colorBad), shrink), limits: newText(3, "", small, colored(colorWarn), shrink),
 		none: newText(1, "Nothing of hither runs there", small, muted), list: vstack(2), veil: newVeil()}
 	c.pair = newPress("Pair", theme.ContentAddIcon(), func(*fyne.PointEvent) { w.pairWith(c.machine) })
 	c.more = newPress("", theme.MoreVerticalIcon(), func(ev *fyne.PointEvent) { c.menu(ev) }).hush()

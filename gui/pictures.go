@@ -130,7 +130,7 @@ func (w *Window) watch(ctx context.Context) {
 		began := time.Now()
 		looking, focused := w.seen()
 		if looking {
-			w.watchOnce()
+			w.watchOnce(ctx)
 		}
 		wait = watchUnseen
 		if focused {
@@ -141,11 +141,14 @@ func (w *Window) watch(ctx context.Context) {
 }
 
 // watchOnce fetches the thumbnails of the cards that can be seen.
-func (w *Window) watchOnce() {
-	ctx, d := w.Model.Daemon()
+func (w *Window) watchOnce(ctx context.Context) {
+	link, d := w.Model.Daemon()
 	if d == nil {
 		return
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(link, stop)()
 	type want struct {
 		card          *appCard
 		id            string

@@ -63,10 +63,9 @@ func (l rowLayout) MinSize(o []fyne.CanvasObject) fyne.Size {
 			continue
 		}
 		min := c.MinSize()
-		if i != 1 {
-			size.Width += min.Width + l.space
-		} else {
-			size.Width += min.Width
+		size.Width += min.Width
+		if i != 1 && min.Width > 0 {
+			size.Width += l.space
 		}
 		size.Height = max(size.Height, min.Height)
 	}
@@ -86,12 +85,16 @@ func (l rowLayout) Layout(o []fyne.CanvasObject, size fyne.Size) {
 	if o[0].Visible() {
 		left = o[0].MinSize().Width
 		place(o[0], 0, left)
-		left += l.space
+		if left > 0 {
+			left += l.space
+		}
 	}
 	if o[2].Visible() {
 		w := o[2].MinSize().Width
-		right = w + l.space
 		place(o[2], size.Width-w, w)
+		if right = w; w > 0 {
+			right += l.space
+		}
 	}
 	if o[1].Visible() {
 		place(o[1], left, max(0, size.Width-left-right))

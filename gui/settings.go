@@ -117,14 +117,13 @@ func (w *Window) openSettings() {
 // openHistory lists the moves so far.
 func (w *Window) openHistory() {
 	list := vstack(gap*1.25, newText(1, "Looking…", muted))
-	body := container.NewVScroll(inset(0, 0, 0, gap, list))
 	var s *sheet
-	s = w.openSheet("history", "Moves so far", fixed(0, min(400, max(160, w.win.Canvas().Size().Height-220)), body), 560, w.button("Close", func() { s.cancel() }))
+	s = w.openSheet("history", "Moves so far", scrolled(list, w.room()), 560, w.button("Close", func() { s.cancel() }))
 	w.Model.Do("", func(ctx context.Context, d model.Daemon) error {
 		h, err := d.History(ctx)
 		w.do(func() {
 			list.Objects = nil
-			defer func() { list.Refresh(); body.Refresh() }()
+			defer s.fit()
 			if err != nil {
 				said, hint := model.Words(err)
 				list.Add(callout(toneWarn, theme.InfoIcon(), said, hint))
@@ -153,18 +152,17 @@ func (w *Window) pastMove(m control.PastMove) fyne.CanvasObject {
 	}
 	tile := newTile(26)
 	tile.setName(r.App)
-	return row(gap*1.25, tile, vstack(1, newText(1, r.App+":  "+r.From+" → "+r.To, bold), newText(2, facts, small, shrink, colored(map[bool]fyne.ThemeColorName{true: colorMuted, false: t.front()}[t == toneGood])),
+	return row(gap*1.25, tile, vstack(1, newText(1, r.App+" from "+r.From+" to "+r.To, bold), newText(2, facts, small, shrink, colored(map[bool]fyne.ThemeColorName{true: colorMuted, false: t.front()}[t == toneGood])),
 		newText(1, ago(m.When, w.now()), small, muted)), newSign(icon, 18, t.front()))
 }
 
 // openDoctor tells whether all that hither needs is there, with the cures.
 func (w *Window) openDoctor() {
 	list := vstack(gap, newText(1, "Looking…", muted))
-	body := container.NewVScroll(inset(0, 0, 0, gap, list))
 	var s *sheet
 	var load func()
 	again := w.button("Look again", func() { load() })
-	s = w.openSheet("doctor", "Is all well here?", fixed(0, min(400, max(160, w.win.Canvas().Size().Height-220)), body), 560, w.button("Close", func() { s.cancel() }), again)
+	s = w.openSheet("doctor", "Is all well here?", scrolled(list, w.room()), 560, w.button("Close", func() { s.cancel() }), again)
 	load = func() {
 		again.Disable()
 		w.Model.Do("", func(ctx context.Context, d model.Daemon) error {
@@ -173,7 +171,7 @@ func (w *Window) openDoctor() {
 			w.do(func() {
 				again.Enable()
 				list.Objects = nil
-				defer func() { list.Refresh(); body.Refresh() }()
+				defer s.fit()
 				if err != nil {
 					said, hint := model.Words(err)
 					list.Add(callout(toneWarn, theme.InfoIcon(), said, hint))

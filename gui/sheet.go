@@ -88,6 +88,9 @@ func (l *sheetLayout) Layout(o []fyne.CanvasObject, size fyne.Size) {
 func (s *sheet) fit() {
 	s.popup.Content.Refresh()
 	s.popup.Refresh()
+	// Twice: text that wraps learns its width by the first one.
+	s.popup.Resize(s.popup.MinSize())
+	s.popup.Content.Refresh()
 	s.popup.Resize(s.popup.MinSize())
 }
 
