@@ -117,6 +117,9 @@ func (m *Model) hearMove(ev control.Event) {
 	var done int
 	m.change(func(s *State) {
 		i := slices.IndexFunc(s.Moves, func(o *Move) bool { return o.same(ev) })
+		if i < 0 && slices.ContainsFunc(s.Moves, func(o *Move) bool { return o.late(ev) }) {
+			return
+		}
 		if i < 0 {
 			if ev.Result != nil {
 				return // its end alone says nothing to anyone: the lists tell where the app is
@@ -168,6 +171,23 @@ func (m *Move) same(ev control.Event) bool {
 	if m.Task != "" && ev.Task != "" {
 		return m.Task == ev.Task
 	}
+	return m.named(ev)
+}
+
+// late says whether an event is of this move, which has ended: its end came by another way, and was faster.
+func (m *Move) late(ev control.Event) bool {
+	if m.Running() {
+		return false
+	}
+	if m.Task != "" && ev.Task != "" {
+		return m.Task == ev.Task
+	}
+	return m.named(ev) && time.Since(m.Ended) < lateness
+}
+
+const lateness = 2 * time.Second
+
+func (m *Move) named(ev control.Event) bool {
 	return (ev.App == m.App || ev.App == m.Name) && (ev.Peer == m.Peer || ev.Peer == "")
 }
 

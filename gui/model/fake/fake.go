@@ -50,6 +50,7 @@ type Daemon struct {
 	begun  chan *Move
 	tasks  int
 	stream map[chan control.Event]bool
+	heard  *sync.Cond // a stream was opened
 	down   chan struct{}
 	thumbs int
 }
@@ -81,6 +82,7 @@ func (d *Daemon) init() {
 	d.moves = map[string]*Move{}
 	d.stream = map[chan control.Event]bool{}
 	d.down = make(chan struct{})
+	d.heard = sync.NewCond(&d.mu)
 	d.Host = control.Status{Name: "desk", ID: "deskid", Version: "test"}
 	d.Doc = control.Doctor{OK: true, Host: "desk"}
 	d.Set = control.Settings{Name: "desk", Discoverable: true, Permissions: map[string]string{}}
@@ -109,10 +111,13 @@ func (d *Daemon) Event(ev control.Event) {
 	}
 }
 
-// Lose ends the stream of events, as the daemon's end does.
+// Lose ends the stream of events, as the daemon's end does, once somebody listens to it.
 func (d *Daemon) Lose() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for len(d.stream) == 0 {
+		d.heard.Wait()
+	}
 	close(d.down)
 	d.down = make(chan struct{})
 }
@@ -332,6 +337,7 @@ func (d *Daemon) Events(ctx context.Context, f func(control.Event) error) error 
 	c := make(chan control.Event, 256)
 	d.mu.Lock()
 	d.stream[c] = true
+	d.heard.Broadcast()
 	down := d.down
 	d.mu.Unlock()
 	defer func() {
