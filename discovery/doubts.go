@@ -88,7 +88,9 @@ func (b *Book) rename(k *known, calls string) {
 		b.mu.Unlock()
 		return
 	}
-	k.renamed = time.Now()
+	if p.Called != "" {
+		k.renamed = time.Now()
+	}
 	free := calls != b.endpoint.Name()
 	for _, o := range b.peers {
 		free = free && (o == k || o.trusted.Name != calls)

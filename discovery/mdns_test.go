@@ -75,54 +75,60 @@ func gone(id transport.ID) func(Peer) bool {
 func (c *child) wait(t *testing.T, what string, ok func(Peer) bool) Peer {
 	t.Helper()
 	n := &node{changes: c.changes, book: &Book{}}
-	return n.wait(t, c.name+": "+what, ok)
+	var last Peer
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s, last seen when waiting for %q: %+v", c.name, what, last)
+		}
+	})
+	return n.wait(t, c.name+": "+what, func(p Peer) bool { last = p; return ok(p) })
 }
 
-func TestMDNS(t *testing.T) {
-	if !twonets.Here(t) {
-		return
+// startChild starts a machine of a test in namespace net.
+func startChild(t *testing.T, nets *twonets.Nets, net int, name, dir string) *child {
+	t.Helper()
+	c := &child{name: name, changes: make(chan Peer, 1000)}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestMDNSChild$")
+	cmd.Env = append(os.Environ(), mdnsChild+"="+dir, "NAME="+name)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	nets := twonets.New(t)
-	start := func(net int, name, dir string) *child {
-		c := &child{name: name, changes: make(chan Peer, 1000)}
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestMDNSChild$")
-		cmd.Env = append(os.Environ(), mdnsChild+"="+dir, "NAME="+name)
-		cmd.Stderr = os.Stderr
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		nets.Do(net, func() { err = cmd.Start() })
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.orders, c.process = in, cmd.Process
-		lines := bufio.NewScanner(out)
-		go func() {
-			for lines.Scan() {
-				var p Peer
-				if json.Unmarshal(lines.Bytes(), &p) == nil && p.ID != "" {
-					c.changes <- p
-				}
-			}
-		}()
-		t.Cleanup(func() {
-			in.Close()
-			stuck := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
-			defer stuck.Stop()
-			if err := cmd.Wait(); err != nil && !c.killed {
-				t.Errorf("%s ended with %v", name, err)
-			}
-		})
-		return c
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	// a and b are paired and know no address of each other; c is a stranger.
-	dirs := make(map[string]string)
-	keys := make(map[string]*transport.Identity)
+	nets.Do(net, func() { err = cmd.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.orders, c.process = in, cmd.Process
+	lines := bufio.NewScanner(out)
+	go func() {
+		for lines.Scan() {
+			var p Peer
+			if json.Unmarshal(lines.Bytes(), &p) == nil && p.ID != "" {
+				c.changes <- p
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		in.Close()
+		stuck := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+		defer stuck.Stop()
+		if err := cmd.Wait(); err != nil && !c.killed {
+			t.Errorf("%s ended with %v", name, err)
+		}
+	})
+	return c
+}
+
+// strangersAndPair are the folders and keys of three hosts: a and b are paired and
+// know no address of each other, c is a stranger.
+func strangersAndPair(t *testing.T) (dirs map[string]string, keys map[string]*transport.Identity) {
+	t.Helper()
+	dirs, keys = make(map[string]string), make(map[string]*transport.Identity)
 	for _, name := range []string{"a", "b", "c"} {
 		dirs[name] = t.TempDir()
 		key, err := transport.LoadIdentity(dirs[name])
@@ -140,15 +146,24 @@ func TestMDNS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return dirs, keys
+}
+
+func TestMDNS(t *testing.T) {
+	if !twonets.Here(t) {
+		return
+	}
+	nets := twonets.New(t)
+	dirs, keys := strangersAndPair(t)
 	begin := time.Now()
-	a, b := start(0, "a", dirs["a"]), start(1, "b", dirs["b"])
+	a, b := startChild(t, nets, 0, "a", dirs["a"]), startChild(t, nets, 1, "b", dirs["b"])
 	a.wait(t, "b online", online(keys["b"].ID()))
 	b.wait(t, "a online", online(keys["a"].ID()))
 	t.Logf("found each other in %v", time.Since(begin))
 	short := transport.ID(keys["c"].ID().Short())
 	heard := func(p Peer) bool { return p.ID == short && !p.Removed }
 	begin = time.Now()
-	c := start(1, "c", dirs["c"])
+	c := startChild(t, nets, 1, "c", dirs["c"])
 	p := a.wait(t, "c heard", heard)
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("c was heard after %v", took)
@@ -172,7 +187,7 @@ func TestMDNS(t *testing.T) {
 	c.orders.Close()
 	a.wait(t, "c left", gone(short))
 	t.Logf("c had left after %v", time.Since(begin))
-	c = start(1, "c", dirs["c"])
+	c = startChild(t, nets, 1, "c", dirs["c"])
 	a.wait(t, "c came again", heard)
 	begin = time.Now()
 	c.killed = true
@@ -193,4 +208,39 @@ func TestMDNS(t *testing.T) {
 	} else {
 		t.Logf("c was gone %v after its death", took)
 	}
+}
+
+// Hosts with nothing but addresses of the link find each other; of two links,
+// either will do.
+func TestLinkLocalAndTwoLinks(t *testing.T) {
+	if !twonets.Here(t) {
+		return
+	}
+	nets := twonets.New(t)
+	nets.SetAddress(0, "")
+	nets.SetAddress(1, "")
+	dirs, keys := strangersAndPair(t)
+	a, b := startChild(t, nets, 0, "a", dirs["a"]), startChild(t, nets, 1, "b", dirs["b"])
+	at := func(id transport.ID, prefix string) func(Peer) bool {
+		return func(p Peer) bool {
+			return p.ID == id && p.Online && slices.ContainsFunc(p.Addresses, func(s string) bool { return strings.HasPrefix(s, prefix) })
+		}
+	}
+	p := a.wait(t, "b online", at(keys["b"].ID(), "[fe80::"))
+	if !strings.Contains(p.Addresses[0], "%cable]:") {
+		t.Errorf("b is at %v", p.Addresses)
+	}
+	b.wait(t, "a online", at(keys["a"].ID(), "[fe80::"))
+
+	nets.Spare()
+	a.wait(t, "b on the spare cable too", at(keys["b"].ID(), twonets.SpareAddress(1)))
+	b.wait(t, "a on the spare cable too", at(keys["a"].ID(), twonets.SpareAddress(0)))
+	nets.Down(0)
+	fmt.Fprintln(b.orders, "name bee")
+	a.wait(t, "b's new name, over the spare cable", func(p Peer) bool {
+		if p.ID == keys["b"].ID() && !p.Online {
+			t.Errorf("b was lost: %+v", p)
+		}
+		return p.ID == keys["b"].ID() && p.Online && p.Name == "bee"
+	})
 }

@@ -142,7 +142,28 @@ func (n *Nets) Up(i int) {
 	n.must("setting a link up", n.at[i].LinkSetUp(n.link(i)))
 }
 
-// SetAddress takes all IPv4 addresses of side i away and gives it this one.
+// Spare lays a second cable, with addresses SpareAddress(0) and SpareAddress(1).
+func (n *Nets) Spare() {
+	n.t.Helper()
+	n.must("making a cable", n.at[0].LinkAdd(&netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: "spare"},
+		PeerName:      "spare",
+		PeerNamespace: netlink.NsFd(n.ns[1]),
+	}))
+	for i := range n.ns {
+		link, err := n.at[i].LinkByName("spare")
+		n.must("finding the spare cable", err)
+		n.must("adding an address", n.at[i].AddrAdd(link, &netlink.Addr{
+			IPNet: &net.IPNet{IP: net.ParseIP(SpareAddress(i)), Mask: net.CIDRMask(24, 32)}}))
+		n.must("setting a link up", n.at[i].LinkSetUp(link))
+	}
+}
+
+// SpareAddress is that of side i (0 or 1) on the second cable.
+func SpareAddress(i int) string { return fmt.Sprintf("10.78.0.%d", i+1) }
+
+// SetAddress takes all IPv4 addresses of side i away and gives it this one, or
+// none: then only IPv6 with addresses of the link is left.
 func (n *Nets) SetAddress(i int, address string) {
 	n.t.Helper()
 	link := n.link(i)
@@ -150,6 +171,9 @@ func (n *Nets) SetAddress(i int, address string) {
 	n.must("listing addresses", err)
 	for _, a := range old {
 		n.must("removing an address", n.at[i].AddrDel(link, &a))
+	}
+	if address == "" {
+		return
 	}
 	n.must("adding an address", n.at[i].AddrAdd(link, &netlink.Addr{
 		IPNet: &net.IPNet{IP: net.ParseIP(address), Mask: net.CIDRMask(24, 32)}}))
