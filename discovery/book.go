@@ -447,6 +447,11 @@ func (b *Book) tellChanges() {
 				b.opts.Changed(p)
 			}
 		}
+		select { // strangers decide how often it changes
+		case <-time.After(20 * time.Millisecond):
+		case <-b.ctx.Done():
+			return
+		}
 	}
 }
 

@@ -16,8 +16,9 @@ const (
 )
 
 // multicastLinks are the interfaces to look around on: those that have a
-// carrier, an address, and somebody else at the other end.
-func multicastLinks() []link {
+// carrier, somebody else at the other end, and an address that this host
+// listens at: if at is an address, only that one.
+func multicastLinks(at netip.Addr) []link {
 	all, err := net.Interfaces()
 	if err != nil {
 		return nil
@@ -39,7 +40,7 @@ func multicastLinks() []link {
 				continue
 			}
 			ip, ok := netip.AddrFromSlice(n.IP)
-			if ip = ip.Unmap(); ok && tellable(ip) {
+			if ip = ip.Unmap(); ok && tellable(ip) && (!at.IsValid() || ip == at) {
 				found = append(found, ip)
 			}
 		}

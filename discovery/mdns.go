@@ -45,7 +45,7 @@ type channel struct {
 func (b *Book) overhear() {
 	changes := watchLinks(b.ctx)
 	for b.ctx.Err() == nil {
-		links := multicastLinks()
+		links := multicastLinks(b.endpoint.At())
 		r, err := tune(links)
 		if err != nil { // somebody has the port for himself
 			select {
@@ -79,7 +79,7 @@ func (b *Book) talk(r *radio, links []link, changes <-chan struct{}) {
 					b.speak(r, c, false)
 				}
 			}
-			if asked && !slices.EqualFunc(links, multicastLinks(), sameLink) {
+			if asked && !slices.EqualFunc(links, multicastLinks(b.endpoint.At()), sameLink) {
 				b.kickAll() // the kernel did not tell of it
 				return
 			}

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -126,5 +127,66 @@ func TestRounds(t *testing.T) {
 	six.endRound(now)
 	if !six.ask.IsZero() {
 		t.Error("asks over IPv6 who can be asked over IPv4")
+	}
+}
+
+// Whatever is told, and however often, what is kept of it is bounded.
+func TestFlood(t *testing.T) {
+	a, b := newNode(t, "a"), newNode(t, "b")
+	pair(t, a, b)
+	a.start(t, quiet)
+	b.start(t, quiet)
+	a.wait(t, "b online", online(b.key.ID()))
+	go func() {
+		for range a.changes { // whom it is told listens
+		}
+	}()
+	defer a.book.Close()
+	c := &channel{link: link{addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}, round: round}
+	c.link.Index, c.link.Name = 2, "eth0"
+	channels := []*channel{c}
+	junk := make([]byte, 1500)
+	const letters = "abcdefghijklmnopqrstuvwxyz234567"
+	for i := range 10000 {
+		tale := example()
+		tale.short, tale.instance = "aaaaa"+string([]byte{letters[i%32], letters[i/32%32], letters[i/1024]}), fmt.Sprintf("x%d", i)
+		if i%2 == 0 { // a paired host, and a stranger, at ever new places
+			tale.short = b.key.ID().Short()
+		} else if i%3 == 0 {
+			tale.short = "zzzzzzzz"
+		}
+		tale.addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})}
+		data, err := announcement(tale)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.book.take(channels, packet{data: data, link: 2})
+		for k := range junk {
+			junk[k] = byte(i * (k + 7))
+		}
+		a.book.take(channels, packet{data: junk, link: 2})
+		a.book.take(channels, packet{data: data[:len(data)/2], link: 2})
+	}
+	peers := a.book.Peers()
+	if len(peers) != maxStrangers+1 {
+		t.Errorf("%d hosts are listed", len(peers))
+	}
+	for _, p := range peers {
+		if len(p.Addresses) > 2*maxHints {
+			t.Errorf("%s has %d addresses", p.Name, len(p.Addresses))
+		}
+	}
+	if peers[0].ID != b.key.ID() || !peers[0].Online {
+		t.Errorf("b was lost in the flood: %+v", peers[0])
+	}
+	a.book.mu.Lock()
+	defer a.book.mu.Unlock()
+	for id, s := range a.book.strangers {
+		if len(s.spots) > maxSpots {
+			t.Errorf("%s is heard at %d places", id, len(s.spots))
+		}
+	}
+	if c.endRound(time.Now()); c.round > longest {
+		t.Errorf("a round is %v", c.round)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -179,6 +180,16 @@ func (e *Endpoint) ID() ID { return e.identity.ID() }
 
 // Port is the UDP port of the endpoint.
 func (e *Endpoint) Port() int { return e.socket.LocalAddr().(*net.UDPAddr).Port }
+
+// At is the only address that this endpoint listens at; the zero Addr if it
+// listens at all of the host's.
+func (e *Endpoint) At() netip.Addr {
+	at := e.socket.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+	if at.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return at.WithZone("")
+}
 
 // Card is what another host needs to be paired with this one.
 func (e *Endpoint) Card() Card {
