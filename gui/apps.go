@@ -432,7 +432,8 @@ func (w *Window) start(name string, r control.StartRequest) {
 		defer stop()
 		a, err := d.Start(ctx, r)
 		w.Model.Again(model.PartApps)
-		if err == nil && a.Terminal {
+		// The daemon opens a terminal itself for an installed app that wants one.
+		if err == nil && a.Terminal && r.Installed == "" {
 			w.do(func() { w.openApp(*a) })
 		}
 		if errors.Is(err, context.DeadlineExceeded) {

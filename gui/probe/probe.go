@@ -3,7 +3,8 @@
 // and it changes nothing.
 //
 // In a nutshell: each line that comes over the socket is answered by a line of JSON: "look" by the tree of what is
-// visible, in pixels of the window; "ping" by how long the main goroutine took to come to it.
+// visible, in pixels of the window; "frame" after the window has taken in what the mouse and keys did until now, and
+// "ping" by how long the main goroutine took to come to it.
 package probe
 
 import (
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"sync"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -72,6 +74,14 @@ func serve(conn net.Conn, w fyne.Window) {
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
 		var a answer
 		began := time.Now()
+		if lines.Text() == "frame" {
+			frame()
+			a.MS = float64(time.Since(began).Microseconds()) / 1000
+			if enc.Encode(a) != nil {
+				return
+			}
+			continue
+		}
 		fyne.DoAndWait(func() {
 			a.MS = float64(time.Since(began).Microseconds()) / 1000
 			switch lines.Text() {
@@ -80,13 +90,24 @@ func serve(conn net.Conn, w fyne.Window) {
 				a.Window = &t
 			case "ping":
 			default:
-				a.Error = "look or ping"
+				a.Error = "look, frame or ping"
 			}
 		})
 		if enc.Encode(a) != nil {
 			return
 		}
 	}
+}
+
+// frame waits for a frame that begins now: input is taken in at its beginning, and animations
+// come after it.
+func frame() {
+	done := make(chan struct{})
+	var once sync.Once
+	fyne.DoAndWait(func() {
+		fyne.NewAnimation(time.Millisecond, func(float32) { once.Do(func() { close(done) }) }).Start()
+	})
+	<-done
 }
 
 // look is what is visible, what lies on top last.
