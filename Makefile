@@ -58,22 +58,23 @@ install: build install-files
 	@[ -n "$(DESTDIR)" ] || echo "To have the daemon at work from login on:  systemctl --user daemon-reload && systemctl --user enable --now hither"
 	@[ -n "$(DESTDIR)" ] || echo "What works on this machine, and what does not:  hither doctor"
 
+BIN     ?= bin
 UNITDIR ?= $(PREFIX)/share/systemd/user
 ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
 SHARE    = $(DESTDIR)$(PREFIX)/share
 
 install-files:
 	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 bin/hither "$(DESTDIR)$(PREFIX)/bin/.hither.new"
+	install -m 755 "$(BIN)/hither" "$(DESTDIR)$(PREFIX)/bin/.hither.new"
 	mv -f "$(DESTDIR)$(PREFIX)/bin/.hither.new" "$(DESTDIR)$(PREFIX)/bin/hither"
 	install -d "$(DESTDIR)$(UNITDIR)" "$(SHARE)/bash-completion/completions" "$(DESTDIR)$(ZSHDIR)" "$(SHARE)/fish/vendor_completions.d" "$(SHARE)/man/man1"
 	sed 's|@BINDIR@|$(PREFIX)/bin|' assets/hither.service >"$(DESTDIR)$(UNITDIR)/hither.service"
-	bin/hither completion bash >"$(SHARE)/bash-completion/completions/hither"
-	bin/hither completion zsh >"$(DESTDIR)$(ZSHDIR)/_hither"
-	bin/hither completion fish >"$(SHARE)/fish/vendor_completions.d/hither.fish"
+	"$(BIN)/hither" completion bash >"$(SHARE)/bash-completion/completions/hither"
+	"$(BIN)/hither" completion zsh >"$(DESTDIR)$(ZSHDIR)/_hither"
+	"$(BIN)/hither" completion fish >"$(SHARE)/fish/vendor_completions.d/hither.fish"
 	gzip -9nc assets/hither.1 >"$(SHARE)/man/man1/hither.1.gz"
-	@if [ -e bin/hither-gui ]; then set -ex; \
-	  install -m 755 bin/hither-gui "$(DESTDIR)$(PREFIX)/bin/.hither-gui.new"; \
+	@if [ -e "$(BIN)/hither-gui" ]; then set -ex; \
+	  install -m 755 "$(BIN)/hither-gui" "$(DESTDIR)$(PREFIX)/bin/.hither-gui.new"; \
 	  mv -f "$(DESTDIR)$(PREFIX)/bin/.hither-gui.new" "$(DESTDIR)$(PREFIX)/bin/hither-gui"; \
 	  install -d "$(SHARE)/applications" "$(SHARE)/icons"; \
 	  install -m 644 assets/hither-gui.desktop "$(SHARE)/applications"; \

@@ -49,6 +49,28 @@
 //	PUT  /v1/holds                     Holds: hold moves still, for tests
 //	POST /v1/holds/release             Holds: let them go on
 //
+// From a script:
+//
+//	curl --unix-socket $XDG_RUNTIME_DIR/hither/control.sock http://hither/v1/apps
+//	hither events
+//
+// Pictures have an ETag and heed If-None-Match: one that has not changed costs little,
+// so a window that is open may ask every few seconds. To look at an app disturbs it in
+// no way. One that is on the move shows what it showed last.
+//
+// The stream of events says when to ask again, and how moves go. Who reads it too
+// slowly loses the oldest of 256. By Event.Event:
+//
+//	apps        the list of apps has changed: one has come, gone, or begun to move; App, if it is known which
+//	peers       likewise the list of peers; Peer
+//	settings    the settings have changed
+//	pairing     a pairing has gone on; Pairing
+//	question    a peer wants something (Question), or one of the questions has gone (nil)
+//	progress    of a move: App, Peer, Progress; Task, if it was begun by this daemon's own user
+//	result      a move has ended: App, Peer, Result; Task likewise
+//	undecided   a move is undecided, and its peer is not reached: Peer, Text
+//	held        a move stands still, for tests: State
+//
 // APP is a name, an id, or the beginning of one. A request says on which desktop it
 // was made (desktop.go): apps that have none appear there. An error has a status of 4xx
 // or 5xx and an Error as its body. The package holds no lock.
@@ -256,7 +278,7 @@ type Probe struct {
 // Event is one line of the stream of events.
 type Event struct {
 	Time     time.Time          `json:"time"`
-	Event    string             `json:"event"` // apps, peers, pairing, question, settings, progress, result, undecided, held, log
+	Event    string             `json:"event"` // see the package comment
 	App      string             `json:"app,omitempty"`
 	Peer     string             `json:"peer,omitempty"`
 	State    string             `json:"state,omitempty"`

@@ -65,10 +65,10 @@ func (d *Daemon) start(ctx context.Context, r control.StartRequest, env []string
 	case r.Unsandboxed:
 		argv, more = launch.Unsandbox(argv)
 	}
-	spec := capsule.Spec{Name: name, Argv: argv, Dir: dir, Env: append(onDesktop(env), more...)}
+	spec := capsule.Spec{Name: name, Argv: argv, Dir: dir, Env: append(d.onDesktop(env), more...)}
 	out, err := d.launch(ctx, spec, env)
 	if err == nil && inTerminal {
-		openTerminal(out.Name, env)
+		d.openTerminal(out.Name, env)
 	}
 	return out, err
 }
@@ -109,28 +109,43 @@ func (d *Daemon) launch(ctx context.Context, spec capsule.Spec, env []string) (*
 	return &a, nil
 }
 
-// onDesktop is this process's environment with another desktop in it.
-func onDesktop(env []string) []string {
-	if env == nil {
-		return os.Environ()
+// onDesktop is an environment for what is started on a desktop: this process's, with
+// what the desktop has told systemd of itself since, and with the desktop.
+func (d *Daemon) onDesktop(env []string) []string {
+	all := map[string]string{}
+	for _, list := range [][]string{os.Environ(), sessionEnvironment(d.ctx)} {
+		for _, kv := range list {
+			name, value, _ := strings.Cut(kv, "=")
+			all[name] = value
+		}
 	}
-	mine := slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		return slices.Contains(display.DesktopEnv, name)
-	})
-	return append(mine, env...)
+	if env != nil {
+		for _, name := range display.DesktopEnv {
+			delete(all, name)
+		}
+	}
+	// What systemd says to a service is not for others.
+	for _, name := range []string{"JOURNAL_STREAM", "INVOCATION_ID", "NOTIFY_SOCKET", "MANAGERPID", "SYSTEMD_EXEC_PID", "HITHER_LISTEN", "HITHER_HOLD", "HITHER_SILENCE"} {
+		delete(all, name)
+	}
+	var out []string
+	for name, value := range all {
+		out = append(out, name+"="+value)
+	}
+	slices.Sort(out)
+	return append(out, env...)
 }
 
 // openTerminal shows the terminal of an app in a window of the desktop, if there is
 // one to show it in. Without, `hither attach` does it later.
-func openTerminal(name string, env []string) {
+func (d *Daemon) openTerminal(name string, env []string) {
 	emulator, err := exec.LookPath("x-terminal-emulator")
 	self, err2 := os.Executable()
 	if err != nil || err2 != nil || env == nil {
 		return
 	}
 	cmd := exec.Command(emulator, "-e", self, "attach", name)
-	cmd.Env, cmd.Dir = onDesktop(env), "/"
+	cmd.Env, cmd.Dir = d.onDesktop(env), "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		log.Printf("opening a terminal for %s: %v", name, err)
