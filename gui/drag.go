@@ -23,9 +23,10 @@ type drag struct {
 	over    string // ID of the target below the pointer
 	onOne   bool
 	gone    bool // it was cancelled: the rest of the gesture is nothing
-	grip    fyne.Position
 	stop    context.CancelFunc
 }
+
+const ghostAside float32 = 16
 
 // answer is what a machine says to: would you take it?
 type answer struct {
@@ -54,7 +55,9 @@ func (w *Window) dragged(app control.App, from string, picture *picture, ev *fyn
 	if d.gone || d.app.ID != app.ID {
 		return
 	}
-	d.ghost.Move(ev.AbsolutePosition.Subtract(d.grip))
+	// Beside the pointer, so that what the target says can be read, and within the window.
+	room := w.win.Canvas().Size().Subtract(d.ghost.Size())
+	d.ghost.Move(fyne.NewPos(min(ev.AbsolutePosition.X+ghostAside, room.Width), min(ev.AbsolutePosition.Y+ghostAside, room.Height)))
 	over, on := w.targetAt(ev.AbsolutePosition)
 	if over != d.over || on != d.onOne {
 		d.over, d.onOne = over, on
@@ -73,16 +76,15 @@ func (w *Window) beginDrag(app control.App, from string, pic *picture) {
 	ground := newBlock(colorCard, radius).outlined(theme.ColorNamePrimary, 2)
 	ground.lifted = true
 	var content fyne.CanvasObject = row(gap, icon, newText(1, appTitle(app), bold), container.NewWithoutLayout())
-	size := fyne.NewSize(190, 44)
+	size := fyne.NewSize(170, 44)
 	if pic != nil {
 		image := newPicture(6)
 		image.Image = pic.image
 		content = container.NewBorder(nil, inset(6, 0, 0, 0, content), nil, nil, image)
-		size = fyne.NewSize(190, 150)
+		size = fyne.NewSize(170, 132)
 	}
 	d.ghost = container.NewStack(ground, padded(10, content))
 	d.ghost.Resize(size)
-	d.grip = fyne.NewPos(size.Width/2, min(24, size.Height/2))
 	w.layer.Objects = []fyne.CanvasObject{d.ghost}
 	w.layer.Refresh()
 	// Escape has to be heard, wherever the focus was.

@@ -167,7 +167,8 @@ func (w *Window) openPairing(id string) {
 	if p.Name == "" {
 		heading = "Pair"
 	}
-	s = w.openSheet("pairing/"+id, heading, body, sheetWidth, yes, no, end)
+	// The same height all the time, so that nothing jumps below the pointer.
+	s = w.openSheet("pairing/"+id, heading, atLeast(0, 176, body), sheetWidth, yes, no, end)
 	s.closed = leave
 	state := ""
 	update := func() {

@@ -64,7 +64,7 @@ func (l rowLayout) MinSize(o []fyne.CanvasObject) fyne.Size {
 		}
 		min := c.MinSize()
 		size.Width += min.Width
-		if i != 1 && min.Width > 0 {
+		if i != 1 && min.Width > 1 {
 			size.Width += l.space
 		}
 		size.Height = max(size.Height, min.Height)
@@ -85,14 +85,14 @@ func (l rowLayout) Layout(o []fyne.CanvasObject, size fyne.Size) {
 	if o[0].Visible() {
 		left = o[0].MinSize().Width
 		place(o[0], 0, left)
-		if left > 0 {
+		if left > 1 {
 			left += l.space
 		}
 	}
 	if o[2].Visible() {
 		w := o[2].MinSize().Width
 		place(o[2], size.Width-w, w)
-		if right = w; w > 0 {
+		if right = w; w > 1 {
 			right += l.space
 		}
 	}
