@@ -84,6 +84,34 @@ func (w *Window) openWhy(a control.App) {
 		w.button("Close", func() { s.cancel() }))
 }
 
+// openEnd tells all of a move that did not go well.
+func (w *Window) openEnd(a control.App, mv *model.Move) {
+	said, hint, t := moveEnd(mv)
+	body := vstack(gap, callout(t, theme.InfoIcon(), said, hint))
+	if r := mv.Result; r != nil {
+		for i, p := range r.Problems {
+			if i > 0 {
+				body.Add(callout(t, theme.InfoIcon(), p.What, p.Cure))
+			}
+		}
+		for _, n := range r.Notes {
+			body.Add(paragraph(n, small, muted))
+		}
+	}
+	var s *sheet
+	again := w.button("Try again", func() {
+		s.close()
+		if mv.Here {
+			if m := w.state.Machine(mv.Peer); m != nil {
+				w.Model.Bring(a, m.ID)
+			}
+		} else if m := w.state.Machine(mv.Peer); m != nil {
+			w.Model.Send(a, m.ID)
+		}
+	})
+	s = w.openSheet("end", appTitle(a), scrolled(body, w.room()), sheetWidth, w.button("Close", func() { s.cancel() }).primary(), again)
+}
+
 // sentence puts a reason and its cure into one text.
 func sentence(why, cure string) string {
 	if cure == "" {

@@ -36,7 +36,8 @@ type appCard struct {
 	bar            *bar
 	cancel, forget *press
 	end            *text
-	act            *press // what helps at the end of a move
+	act            *press // an undecided move
+	tell           *press // all that is to be said of a move that failed
 }
 
 // Measures of a card.
@@ -62,6 +63,11 @@ func (w *Window) newCard() *appCard {
 	c.forget = newPress("", theme.CancelIcon(), func(*fyne.PointEvent) {
 		if c.move != nil {
 			w.Model.Forget(c.move.ID)
+		}
+	}).hush()
+	c.tell = newPress("More…", nil, func(*fyne.PointEvent) {
+		if c.move != nil {
+			w.openEnd(c.app, c.move)
 		}
 	}).hush()
 	c.act = newPress("Decide…", nil, func(*fyne.PointEvent) { w.openDecide(c.app) })
@@ -106,6 +112,7 @@ func (c *appCard) set(a control.App, mv *model.Move) {
 	show(c.cancel, moving && cancellable(mv))
 	show(c.end, ended)
 	show(c.forget, ended)
+	show(c.tell, ended && !mv.Moved())
 	if moving {
 		c.head.set(moveHead(mv))
 		c.detail.set(moveDetail(mv))
@@ -175,7 +182,7 @@ func (c *appCard) paint() {
 
 func (c *appCard) CreateRenderer() fyne.WidgetRenderer {
 	return &cardRenderer{c, []fyne.CanvasObject{c.ground, c.well, c.big, c.thumb, c.icon, c.title, c.facts, c.more,
-		c.badge, c.why, c.send, c.act, c.head, c.cancel, c.bar, c.detail, c.end, c.forget}}
+		c.badge, c.why, c.send, c.act, c.head, c.cancel, c.bar, c.detail, c.end, c.forget, c.tell}}
 }
 
 type cardRenderer struct {
@@ -228,8 +235,14 @@ func (r *cardRenderer) Layout(s fyne.Size) {
 	at(c.bar, cardPad, y+23, wide, 6)
 	at(c.detail, cardPad, y+32, wide, c.detail.MinSize().Height)
 	m = c.forget.MinSize()
-	at(c.end, cardPad, y+4, wide-m.Width-4, c.end.MinSize().Height)
-	at(c.forget, s.Width-cardPad-m.Width+4, y, m.Width, m.Height)
+	side := m.Width
+	at(c.forget, s.Width-cardPad-m.Width+4, y-4, m.Width, m.Height)
+	if c.tell.Visible() {
+		m = c.tell.MinSize()
+		side = m.Width
+		at(c.tell, s.Width-cardPad-m.Width+4, s.Height-cardPad-m.Height+2, m.Width, m.Height)
+	}
+	at(c.end, cardPad, y+4, wide-side-4, c.end.MinSize().Height)
 }
 
 func (c *appCard) MouseIn(*desktop.MouseEvent)    { c.hovered = true; c.paint() }

@@ -45,7 +45,7 @@ func (w *Window) newHere() *here {
 	h.list = vstack(gap)
 	h.heading = newText(1, "On this machine", head, wide)
 	h.count = newText(1, "", muted, wide)
-	h.outNote = newText(2, "They were started without hither, so they cannot move. Restarted in hither, they can.", small, muted)
+	h.outNote = newText(2, "They were started without hither, so they cannot move. Restarted in hither, they can.", small, muted, shrink)
 	h.outHead = vstack(2, newText(1, "Running outside of hither", head), h.outNote)
 	h.emptyHead = newText(1, "", head, centered)
 	h.emptyText = newText(3, "", muted, centered)

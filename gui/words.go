@@ -237,6 +237,9 @@ func moveDetail(m *model.Move) string {
 	if p == nil {
 		return "Asking " + m.Peer + "…"
 	}
+	if p.Note != "" {
+		return strings.ToUpper(p.Note[:1]) + p.Note[1:]
+	}
 	facts := []string{step(p.State)}
 	if p.Round > 1 {
 		facts[0] += fmt.Sprintf(", round %d", p.Round)

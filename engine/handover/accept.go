@@ -42,6 +42,7 @@ func (m *Moves) Accept(ctx context.Context, link Link, a Acceptor) error {
 	switch first.Kind {
 	case kindOffer:
 		offer := first.Offer
+		offer.Came = time.Now()
 		var dst Destination
 		notes, err := a.Consent(p.ctx, p.peer, offer, "", offer.Check, waiting)
 		if err == nil {

@@ -61,6 +61,10 @@ func TestConsent(t *testing.T) {
 		if r.Outcome != Moved || !strings.Contains(notes, "waiting for a person?") {
 			t.Errorf("bring %v: %+v, notes %q", bring, r, notes)
 		}
+		// The app's clocks are counted from when the offer came, not from when the person agreed.
+		if thought := time.Duration(asks.thought.Load()); !bring && thought < 300*time.Millisecond {
+			t.Errorf("the offer came %v ago", thought)
+		}
 		if w.two {
 			t.Errorf("bring %v: %v", bring, w.log)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -65,6 +66,7 @@ type machine struct {
 // daemon is one life of a host's daemon.
 type daemon struct {
 	consent func(ctx context.Context, check bool, waiting func(string)) ([]string, error) // nil: all is allowed
+	thought atomic.Int64                                                                  // ns from the offer to Consider
 	h       *machine
 	dead    bool
 	moves   *Moves
@@ -256,7 +258,10 @@ func (s *fakeSource) Release() error {
 
 type fakeDestination struct{ d *daemon }
 
-func (f *fakeDestination) Consider(context.Context, *Offer) (*Answer, error) {
+func (f *fakeDestination) Consider(_ context.Context, offer *Offer) (*Answer, error) {
+	if !offer.Came.IsZero() {
+		f.d.thought.Store(int64(time.Since(offer.Came)))
+	}
 	return &Answer{WantFiles: 1}, f.d.do("consider", true, nil)
 }
 func (f *fakeDestination) Prepare(_ context.Context, r io.Reader, _ Report) error {

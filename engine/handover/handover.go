@@ -195,6 +195,10 @@ type Offer struct {
 	Check  bool   `cbor:"14,keyasint,omitempty"` // only a question: nothing will follow
 	// Notes are what the person at the destination should know, who asked for it.
 	Notes []string `cbor:"15,keyasint,omitempty"`
+
+	// Came is when it came to this host. A person who is asked first may think about it for long, and
+	// what it says of the app's clocks is of that moment.
+	Came time.Time `cbor:"-"`
 }
 
 // Answer is what the destination has, lacks and will take. With a problem in

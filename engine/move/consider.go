@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,9 @@ import (
 // Consider see handover.Destination.
 func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*handover.Answer, error) {
 	d.offer, d.came = offer, monotonic()
+	if !offer.Came.IsZero() {
+		d.came -= time.Since(offer.Came).Nanoseconds()
+	}
 	answer := &handover.Answer{Host: d.env.Self.Name}
 	refuse := func(cure, format string, args ...any) {
 		answer.Problems = append(answer.Problems, handover.Problem{What: fmt.Sprintf(format, args...), Cure: cure, Side: d.env.Self.Name})
