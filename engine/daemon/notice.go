@@ -19,6 +19,7 @@ type notice struct {
 	Title, Body string
 	Actions     []string     // key and label by turns; none: it only tells
 	Chosen      func(string) // with the key of an action
+	Command     string       // how to answer where a desktop shows no actions
 }
 
 const (
@@ -73,8 +74,13 @@ func (n notice) show(ctx context.Context, address string) error {
 	}
 	var capabilities []string
 	body := n.Body
-	if server.CallWithContext(ctx, notificationsName+".GetCapabilities", 0).Store(&capabilities) == nil && slices.Contains(capabilities, "body-markup") {
-		body = html.EscapeString(body)
+	if server.CallWithContext(ctx, notificationsName+".GetCapabilities", 0).Store(&capabilities) == nil {
+		if n.Command != "" && !slices.Contains(capabilities, "actions") {
+			body += " Answer in hither's window, or by the command: " + n.Command
+		}
+		if slices.Contains(capabilities, "body-markup") {
+			body = html.EscapeString(body)
+		}
 	}
 	// Not by ctx: the id of one that is shown has to be known, to take it back.
 	call, stop := context.WithTimeout(context.WithoutCancel(ctx), noticePatience)

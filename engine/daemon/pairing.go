@@ -476,7 +476,7 @@ func (d *Daemon) noticePairing(ctx context.Context, p *pairing, peer transport.P
 	}
 	d.notice(ctx, notice{Title: peer.Name + " wants to be paired with this machine", Body: body,
 		Actions: []string{"same", "Both show the same", "differ", "They differ"},
-		Chosen:  func(key string) { d.sayPairing(p, key == "same") }})
+		Chosen:  func(key string) { d.sayPairing(p, key == "same") }, Command: "hither pair"})
 }
 
 // sayPairing takes a person's answer; false if it is not asked for (any more).

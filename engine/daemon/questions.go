@@ -70,7 +70,7 @@ func (d *Daemon) ask(ctx context.Context, peer transport.Peer, what, app, text s
 	d.work.Go(func() {
 		d.notice(ctx, notice{Title: "hither: may " + peer.Name + " do this?", Body: text, Actions: []string{
 			control.AnswerOnce, "Once", control.AnswerAlways, "Always", control.AnswerNo, "Not now", control.AnswerNever, "Never"},
-			Chosen: q.say})
+			Chosen: q.say, Command: "hither answer"})
 	})
 	tick := time.NewTicker(waitingEvery)
 	defer tick.Stop()
