@@ -496,6 +496,9 @@ func asked(t *testing.T, on *host, permit, answer string, move func(func(handove
 	var person sync.WaitGroup
 	person.Go(func() {
 		q := on.question(permit)
+		if answer == control.AnswerOnce {
+			time.Sleep(2 * time.Second) // as people do
+		}
 		if !strings.Contains(q.Text, q.Peer) || q.PeerID == "" || time.Until(q.Expires) > time.Minute {
 			t.Errorf("asked is %+v", q)
 		}
@@ -579,8 +582,9 @@ func TestPermitSend(t *testing.T) {
 	if k := b.kept(a, "send"); k != control.Ask {
 		t.Errorf("after no: %s", k)
 	}
+	// However long a person thinks, the app does not stand still for it.
 	r, _ = asked(t, b, "send", control.AnswerOnce, a.send("clock", "b"))
-	if r.Outcome != handover.Moved {
+	if r.Outcome != handover.Moved || r.RestoreMS > 1500 {
 		t.Fatalf("%+v", r)
 	}
 	if k := b.kept(a, "send"); k != control.Ask {
