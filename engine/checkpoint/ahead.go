@@ -23,8 +23,8 @@ import (
 // written since the last round. When this process dies, the kernel forgets it all, and the
 // app is as it was.
 //
-// What is sent ahead is private anonymous memory. Pages of files, of shared memory and of
-// stacks wait for the freeze: they are few, and need more than an address to be told by.
+// What is sent ahead is private memory: anonymous, and a process's own copies of pages
+// of files. Shared memory and stacks wait for the freeze.
 type Ahead struct {
 	// From is the anonymous memory, in bytes, from which on a process is followed.
 	From uint64
@@ -345,9 +345,10 @@ func orderly(mappings []mapping) []mapping {
 	})
 }
 
-// mayGoAhead says whether a mapping's pages may be sent ahead: private memory of no file.
+// mayGoAhead says whether a mapping's pages may be sent ahead.
 func (m *mapping) mayGoAhead() bool {
-	return m.anonymous() && m.Path != "[stack]" && m.End-m.Start <= areaMost && !m.has("gd") && !m.has("ht") && !m.has("pf") && !m.has("io")
+	ofFile := m.ofFile() && m.Perms[2] != 'x' // code is hardly ever written to
+	return (m.anonymous() || ofFile) && m.Path != "[stack]" && m.End-m.Start <= areaMost && !m.has("gd") && !m.has("ht") && !m.has("pf") && !m.has("io")
 }
 
 // anonymous says whether a mapping will be image.BackAnon and comes with its pages.
@@ -358,6 +359,13 @@ func (m *mapping) anonymous() bool {
 	name, special := strings.CutPrefix(m.Path, "[")
 	return m.Path == "" || special && name != "vdso]" && !strings.HasPrefix(name, "vvar") && name != "vsyscall]" && name != "uprobes]"
 }
+
+// ofFile says whether a mapping will be image.BackFile, and a private one.
+func (m *mapping) ofFile() bool {
+	return m.Perms[3] != 's' && m.Inode != 0 && m.End <= image.TopOfUser && !strings.HasSuffix(m.Path, " (deleted)") && !m.ofZeros()
+}
+
+func (m *mapping) ofZeros() bool { return m.Perms[3] != 's' && m.Path == "/dev/zero" }
 
 const (
 	areaRoom  = 64 << 20  // by which an area reaches beyond what is mapped
@@ -442,7 +450,7 @@ func (f *followed) last(mappings []mapping, scan *memory.Scanner) (own, guards [
 	for i := range mappings {
 		m := &mappings[i]
 		switch span := (memory.Range{Start: m.Start, End: m.End}); {
-		case m.anonymous():
+		case m.anonymous(), m.ofZeros():
 			watched = append(watched, span)
 			if m.End-m.Start < littleSpan {
 				continue
@@ -450,6 +458,9 @@ func (f *followed) last(mappings []mapping, scan *memory.Scanner) (own, guards [
 			if err := flush(); err != nil {
 				return nil, nil, err
 			}
+		case m.ofFile():
+			span.KeepZeros = true
+			watched = append(watched, span)
 		case m.Perms[3] != 's' && m.End <= image.TopOfUser:
 			others = append(others, span)
 		}
@@ -463,6 +474,9 @@ func (f *followed) last(mappings []mapping, scan *memory.Scanner) (own, guards [
 	}
 	own = append(own, written...)
 	for _, w := range watched {
+		if w.KeepZeros {
+			continue
+		}
 		g, err := scan.Guards(w.Start, w.End)
 		if err != nil {
 			return nil, nil, err

@@ -105,7 +105,14 @@ func (k *Tracker) Round(mappings []Range) ([]Range, error) {
 			return nil, fmt.Errorf("looking for written pages in %#x-%#x: %w", m.Start, m.End, err)
 		}
 	}
-	return k.told(tidy(all)), nil
+	told := tidy(all)
+	k.sent = union(k.sent, told)
+	for i := range told {
+		// What was sent before may lie there. And what is a file's mapping by now may
+		// have been none when the mappings were listed.
+		told[i].KeepZeros = true
+	}
+	return told, nil
 }
 
 // protect lists the process's own pages that were written, and protects them again in
@@ -132,50 +139,57 @@ func (k *Tracker) protect(m Range) ([]Range, error) {
 }
 
 // Last is the round when the process is stopped: what was written since, what could
-// not be watched, and what was sent before but has been given up.
+// not be watched, and what was sent before but has been given up. A mapping of a file has
+// KeepZeros.
 func (k *Tracker) Last(mappings []Range) ([]Range, error) {
 	if err := k.alive(); err != nil {
 		return nil, err
 	}
 	var all []Range
 	for _, m := range mappings {
-		changed, err := k.changed(m)
+		look := k.changed
+		if m.KeepZeros {
+			look = k.changedOfFile
+		}
+		own, err := look(m)
 		if err != nil {
 			return nil, fmt.Errorf("looking for written pages in %#x-%#x: %w", m.Start, m.End, err)
 		}
-		var own []Range
-		for _, c := range changed {
-			part, err := k.scan.Ranges(c.Start, c.End)
-			if err != nil {
-				return nil, err
-			}
-			own = append(own, part...)
-		}
-		// A page that was sent and is no longer there is zero now, or the file's.
-		all = append(all, union(own, intersect(changed, k.sent))...)
+		all = append(all, own...)
 	}
-	return k.told(all), nil
+	return k.told(tidy(all), mappings), nil
 }
 
 // changed lists at least what is no longer as it was sent. A mapping that is not
-// watched counts as a whole, and so does one of a file, where a page that was given up
-// keeps its mark.
+// watched counts as a whole.
 func (k *Tracker) changed(m Range) ([]Range, error) {
-	whole := []Range{{Start: m.Start, End: m.End}}
-	if m.KeepZeros {
-		return whole, nil
+	changed, err := k.written(m)
+	if err != nil {
+		return nil, err
 	}
-	// The kernel's fast path: this mask and nothing else. Pages that are not there count as written.
-	all, err := k.scan.scan(m.Start, m.End, kernel.PageScan{
-		Flags: kernel.ScanCheckWPAsync, Mask: kernel.PageWritten, Return: kernel.PageWritten,
-	})
+	var own []Range
+	for _, c := range changed {
+		part, err := k.scan.Ranges(c.Start, c.End)
+		if err != nil {
+			return nil, err
+		}
+		own = append(own, part...)
+	}
+	// A page that was sent and is no longer there is zero now.
+	return union(own, intersect(changed, k.sent)), nil
+}
+
+// written lists pages that were written or are not there.
+func (k *Tracker) written(m Range) ([]Range, error) {
+	whole := []Range{{Start: m.Start, End: m.End}}
+	all, err := k.marked(m)
 	if err == unix.EPERM {
 		return whole, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	// But where even the page table has gone, they do not.
+	// Where even the page table has gone, pages do not count as written.
 	const there = kernel.PagePresent | kernel.PageSwapped
 	for _, s := range intersect(whole, k.sent) {
 		absent, err := k.scan.scan(s.Start, s.End, kernel.PageScan{Inverted: there, Mask: there})
@@ -187,26 +201,72 @@ func (k *Tracker) changed(m Range) ([]Range, error) {
 	return all, nil
 }
 
-// told remembers ranges and marks what was told before: its zeros count, for
-// anything may lie at the other side already.
-func (k *Tracker) told(all []Range) []Range {
-	var marked []Range
-	known := k.sent
-	for _, r := range all {
-		at := r.Start
-		for _, o := range Within(known, r.Start, r.End) {
-			if at < o.Start {
-				marked = append(marked, Range{Start: at, End: o.Start})
-			}
-			marked = append(marked, Range{Start: o.Start, End: o.End, KeepZeros: true})
-			at = o.End
-		}
-		if at < r.End {
-			marked = append(marked, Range{Start: at, End: r.End})
+// marked lists pages whose protection has been cleared, by the kernel's fast path: this
+// mask and nothing else. Pages that are not there count, if there is a page table.
+func (k *Tracker) marked(m Range) ([]Range, error) {
+	return k.scan.scan(m.Start, m.End, kernel.PageScan{
+		Flags: kernel.ScanCheckWPAsync, Mask: kernel.PageWritten, Return: kernel.PageWritten,
+	})
+}
+
+// changedOfFile is changed for a private mapping of a file, where a copy that was given
+// up leaves its mark: it looks like one that is swapped out.
+func (k *Tracker) changedOfFile(m Range) ([]Range, error) {
+	marked, err := k.marked(m)
+	if err == unix.EPERM {
+		own, err := k.scan.Ranges(m.Start, m.End)
+		return union(own, intersect([]Range{{Start: m.Start, End: m.End}}, k.sent)), err
+	}
+	if err != nil {
+		return nil, err
+	}
+	own, err := k.scan.scan(m.Start, m.End, kernel.PageScan{
+		Inverted: kernel.PageFile | kernel.PagePFNZero, Mask: kernel.PageFile | kernel.PagePFNZero | kernel.PagePresent})
+	if err != nil {
+		return nil, err
+	}
+	var swapped []Range
+	if swapping() {
+		if swapped, err = k.scan.scan(m.Start, m.End, kernel.PageScan{Mask: kernel.PageSwapped}); err != nil {
+			return nil, err
 		}
 	}
-	k.sent = union(known, all)
-	return marked
+	gone := subtract(intersect([]Range{{Start: m.Start, End: m.End}}, k.sent), own)
+	return union(union(intersect(own, marked), gone), swapped), nil
+}
+
+// swapping says whether anything may be swapped out.
+func swapping() bool {
+	var info unix.Sysinfo_t
+	return unix.Sysinfo(&info) != nil || info.Freeswap != info.Totalswap
+}
+
+// told remembers ranges and marks those whose zeros count: what was told before,
+// for anything may lie at the other side already, and what belongs to files.
+func (k *Tracker) told(all, mappings []Range) []Range {
+	var files []Range
+	for _, m := range mappings {
+		if m.KeepZeros {
+			files = append(files, Range{Start: m.Start, End: m.End})
+		}
+	}
+	zeros := union(k.sent, tidy(files))
+	k.sent = union(k.sent, all)
+	var out []Range
+	for _, r := range all {
+		at := r.Start
+		for _, z := range Within(zeros, r.Start, r.End) {
+			if at < z.Start {
+				out = append(out, Range{Start: at, End: z.Start})
+			}
+			out = append(out, Range{Start: z.Start, End: z.End, KeepZeros: true})
+			at = z.End
+		}
+		if at < r.End {
+			out = append(out, Range{Start: at, End: r.End})
+		}
+	}
+	return out
 }
 
 // tidy sorts ranges and joins what touches.
@@ -246,6 +306,24 @@ func intersect(a, b []Range) []Range {
 			a = a[1:]
 		} else {
 			b = b[1:]
+		}
+	}
+	return all
+}
+
+// subtract is what an ascending list has and another has not.
+func subtract(a, b []Range) []Range {
+	var all []Range
+	for _, r := range a {
+		at := r.Start
+		for _, o := range Within(b, r.Start, r.End) {
+			if at < o.Start {
+				all = append(all, Range{Start: at, End: o.Start})
+			}
+			at = o.End
+		}
+		if at < r.End {
+			all = append(all, Range{Start: at, End: r.End})
 		}
 	}
 	return all

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -34,12 +36,12 @@ type area struct {
 	prot uint32
 	to   *memory.ProcessPlace
 
-	mu      sync.Mutex
-	touched map[uint64]*pages // by the number of the chunk in the app's addresses
+	mu     sync.Mutex
+	chunks map[uint64]*chunk // by number, in the app's addresses
 }
 
-// pages has a bit for each page of a chunk.
-type pages [chunkPages / 64]uint64
+// chunk has a bit for each page of some: came, even if only as zeros; was written.
+type chunk struct{ came, filled [chunkPages / 64]uint64 }
 
 const (
 	chunkPages = 512
@@ -62,6 +64,9 @@ type ahead struct {
 
 	mu   sync.Mutex
 	used uint64 // bytes of pages that were written
+
+	copies  []copying
+	closers []*memory.ProcessPlace
 
 	// While the tree is made:
 	has  map[int][]*area        // by pid inside, 1 too
@@ -107,7 +112,7 @@ func (b *Builder) unstage(which func(*area) bool) error {
 
 func (a *area) used() uint64 {
 	n := uint64(0)
-	for _, r := range a.ranges(a.Start, a.End) {
+	for _, r := range a.ranges(a.Start, a.End, false) {
 		n += r.End - r.Start
 	}
 	return n
@@ -124,7 +129,7 @@ func (b *Builder) makeArea(pid int, one checkpoint.Area) error {
 	if bad || pid <= 1 || pid > pidMost || len(b.ahead.areas) == areasMost || size > areasRoom-min(room, areasRoom) {
 		return fmt.Errorf("%w: memory of process %d at %#x-%#x cannot be ahead", memory.ErrDamaged, pid, one.Start, one.End)
 	}
-	a := &area{Area: one, pid: pid, touched: map[uint64]*pages{}}
+	a := &area{Area: one, pid: pid, chunks: map[uint64]*chunk{}}
 	at, err := b.roomFor(a, nil)
 	if err != nil {
 		return err
@@ -213,23 +218,31 @@ func (p *stagePlace) each(addr, length uint64, fn func(a *area, from, to uint64)
 // Write implements memory.Place.
 func (p *stagePlace) Write(from []byte, addr uint64) error {
 	return p.each(addr, uint64(len(from)), func(a *area, start, end uint64) error {
-		if err := p.ahead.spend(a.touch(start, end)); err != nil {
+		if err := p.ahead.spend(a.mark(start, end, true)); err != nil {
 			return err
 		}
 		return a.to.Write(from[start-addr:end-addr], start)
 	})
 }
 
-// Zero implements memory.Place. What nothing was written to is zero already.
+// Zero implements memory.Place. What was not written to is zero already.
 func (p *stagePlace) Zero(addr, length uint64) error {
 	return p.each(addr, length, func(a *area, start, end uint64) error {
-		for _, r := range a.ranges(start, end) {
-			if err := a.to.Zero(r.Start, r.End-r.Start); err != nil {
-				return err
-			}
+		filled := a.ranges(start, end, true)
+		if err := p.ahead.spend(a.mark(start, end, false)); err != nil {
+			return err
 		}
-		return nil
+		return zero(a, filled)
 	})
+}
+
+func zero(a *area, all []memory.Range) error {
+	for _, r := range all {
+		if err := a.to.Zero(r.Start, r.End-r.Start); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // spend counts pages against the budget.
@@ -242,49 +255,57 @@ func (h *ahead) spend(pages int) error {
 	return nil
 }
 
-// touch marks pages as written, and says how many were not before.
-func (a *area) touch(start, end uint64) int {
+// mark notes that pages came, and says how many had not before.
+func (a *area) mark(start, end uint64, filled bool) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	fresh := 0
 	for at := start; at < end; at += memory.PageSize {
-		chunk := a.touched[at/chunkBytes]
-		if chunk == nil {
-			chunk = new(pages)
-			a.touched[at/chunkBytes] = chunk
+		c := a.chunks[at/chunkBytes]
+		if c == nil {
+			c = new(chunk)
+			a.chunks[at/chunkBytes] = c
 		}
 		page := at / memory.PageSize % chunkPages
-		if bit := uint64(1) << (page % 64); chunk[page/64]&bit == 0 {
-			chunk[page/64] |= bit
+		bit := uint64(1) << (page % 64)
+		if c.came[page/64]&bit == 0 {
+			c.came[page/64] |= bit
 			fresh++
+		}
+		if filled {
+			c.filled[page/64] |= bit
 		}
 	}
 	return fresh
 }
 
-// ranges are the pages of [start, end) that were written.
-func (a *area) ranges(start, end uint64) []memory.Range {
+// ranges are the pages of [start, end) that came, or that were written.
+func (a *area) ranges(start, end uint64, filled bool) []memory.Range {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var chunks []uint64
-	if (end-start)/chunkBytes > uint64(len(a.touched)) {
-		for chunk := range a.touched {
-			chunks = append(chunks, chunk)
+	if (end-start)/chunkBytes > uint64(len(a.chunks)) {
+		for n := range a.chunks {
+			chunks = append(chunks, n)
 		}
 		slices.Sort(chunks)
 	} else {
-		for chunk := start / chunkBytes; chunk*chunkBytes < end; chunk++ {
-			chunks = append(chunks, chunk)
+		for n := start / chunkBytes; n*chunkBytes < end; n++ {
+			chunks = append(chunks, n)
 		}
 	}
 	var out []memory.Range
-	for _, chunk := range chunks {
-		bits := a.touched[chunk]
-		if bits == nil {
+	for _, n := range chunks {
+		c := a.chunks[n]
+		if c == nil {
 			continue
 		}
+		bits := &c.came
+		if filled {
+			bits = &c.filled
+		}
 		for page := range uint64(chunkPages) {
-			at := chunk*chunkBytes + page*memory.PageSize
+			at := n*chunkBytes + page*memory.PageSize
 			if at < start || at >= end || bits[page/64]&(1<<(page%64)) == 0 {
 				continue
 			}
@@ -406,7 +427,7 @@ func (b *Builder) leave() error {
 // mapAhead moves a mapping's memory from an area to its place, or says that it must be
 // mapped as others.
 func (b *Builder) mapAhead(pid int, v *image.VMA, add adder) bool {
-	if !goesAhead(v) || v.Flags&image.VMAGrowsDown != 0 {
+	if v.Backing != image.BackAnon || !goesAhead(v) || v.Flags&image.VMAGrowsDown != 0 {
 		return false
 	}
 	for _, a := range b.ahead.has[pid] {
@@ -426,39 +447,132 @@ func (b *Builder) mapAhead(pid int, v *image.VMA, add adder) bool {
 
 // goesAhead says whether what came ahead of a mapping's addresses counts.
 func goesAhead(v *image.VMA) bool {
-	return v.Backing == image.BackAnon && !v.Shared && v.Flags&image.VMADroppable == 0
+	return !v.Shared && (v.Backing == image.BackAnon || v.Backing == image.BackFile) && v.Flags&image.VMADroppable == 0
 }
 
-// copyAhead brings what came ahead to mappings that no area could become, and gives up
-// the areas.
-func (b *Builder) copyAhead(p *tracee.Process, proc *image.Process, placed map[*image.VMA]bool) error {
-	var c calls
-	buf := []byte(nil)
-	for _, a := range b.ahead.has[proc.Pid] {
+// copyLater notes what came ahead for mappings that no area could become: it must be copied.
+func (b *Builder) copyLater(p *tracee.Process, proc *image.Process, placed map[*image.VMA]bool) {
+	h := &b.ahead
+	for _, a := range h.has[proc.Pid] {
+		if a.pid != proc.Pid {
+			continue
+		}
+		a.place(p)
 		for i := range proc.VMAs {
 			v := &proc.VMAs[i]
-			if a.pid != proc.Pid || placed[v] || !goesAhead(v) || v.Start >= a.End || a.Start >= v.End {
+			if placed[v] || !goesAhead(v) || v.Start >= a.End || a.Start >= v.End {
 				continue
 			}
-			for _, r := range a.ranges(max(a.Start, v.Start), min(a.End, v.End)) {
-				for at := r.Start; at < r.End; at += uint64(len(buf)) {
-					if buf == nil {
-						buf = make([]byte, memory.MaxRun)
-					}
-					part := buf[:min(uint64(len(buf)), r.End-at)]
-					if err := p.Read(part, a.at+at-a.Start); err != nil {
-						return err
-					}
-					if err := p.Write(part, at); err != nil {
-						return err
-					}
+			to := memory.NewProcessPlace(p.Pid, []memory.Range{{Start: v.Start, End: v.End}})
+			h.closers = append(h.closers, to)
+			for _, r := range a.ranges(max(a.Start, v.Start), min(a.End, v.End), false) {
+				for at := r.Start; at < r.End; at += memory.MaxRun {
+					h.copies = append(h.copies, copying{a, to, at, min(memory.MaxRun, r.End-at)})
 				}
 			}
 		}
-		c.add("giving up the rest of what came ahead", unix.SYS_MUNMAP, a.at, a.end()-a.at)
+		h.closers = append(h.closers, a.to)
 	}
-	delete(b.ahead.has, proc.Pid)
-	return c.run(p.Leader())
+}
+
+// copying is a piece of memory that goes from an area to its place.
+type copying struct {
+	from *area
+	to   *memory.ProcessPlace
+	at   uint64
+	n    uint64
+}
+
+// copyAhead copies what copyLater noted, and gives up the areas.
+func (b *Builder) copyAhead() error {
+	h := &b.ahead
+	var next atomic.Int64
+	errs := make([]error, min(4, runtime.GOMAXPROCS(0)))
+	var workers sync.WaitGroup
+	for w := range errs {
+		if len(h.copies) == 0 {
+			break
+		}
+		workers.Go(func() {
+			buf := make([]byte, memory.MaxRun)
+			for errs[w] == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(h.copies) {
+					return
+				}
+				c := &h.copies[i]
+				if errs[w] = c.from.to.Read(buf[:c.n], c.at); errs[w] == nil {
+					errs[w] = c.to.Write(buf[:c.n], c.at)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	for _, c := range h.closers {
+		errs = append(errs, c.Close())
+	}
+	h.copies, h.closers = nil, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("bringing memory that came ahead to its place: %w", err)
+	}
+	for pid, areas := range h.has {
+		var c calls
+		for _, a := range areas {
+			if a.pid == pid {
+				c.add("giving up the rest of what came ahead", unix.SYS_MUNMAP, a.at, a.end()-a.at)
+			}
+		}
+		if p := b.procs[pid]; p != nil {
+			if err := c.run(p.Leader()); err != nil {
+				return err
+			}
+		}
+	}
+	h.has = nil
+	return nil
+}
+
+// finalPlace is where the rest of a process's memory goes, some of which came ahead.
+type finalPlace struct {
+	*memory.ProcessPlace
+	areas     []*area
+	anonymous []memory.Range
+}
+
+// Zero implements memory.Place: anonymous memory that has not come ahead is zero.
+func (p *finalPlace) Zero(addr, length uint64) error {
+	if len(memory.Within(p.anonymous, addr, addr+length)) != 1 || memory.Size(memory.Within(p.anonymous, addr, addr+length)) != length {
+		return p.ProcessPlace.Zero(addr, length)
+	}
+	for _, a := range p.areas {
+		if start, end := max(a.Start, addr), min(a.End, addr+length); start < end {
+			for _, r := range a.ranges(start, end, true) {
+				if err := p.ProcessPlace.Zero(r.Start, r.End-r.Start); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// final is the place of a process's memory.
+func (b *Builder) final(proc *image.Process, place *memory.ProcessPlace) memory.Place {
+	f := &finalPlace{ProcessPlace: place}
+	for _, a := range b.ahead.areas {
+		if a.pid == proc.Pid {
+			f.areas = append(f.areas, a)
+		}
+	}
+	if len(f.areas) == 0 {
+		return place
+	}
+	for i := range proc.VMAs {
+		if v := &proc.VMAs[i]; v.Backing == image.BackAnon {
+			f.anonymous = append(f.anonymous, memory.Range{Start: v.Start, End: v.End})
+		}
+	}
+	return f
 }
 
 // Staged is what came ahead, apart from any capsule.
@@ -498,7 +612,7 @@ func (b *Builder) Keep() (*Staged, error) {
 func (s *Staged) each(fn func(a *area, part []byte, at uint64, offset int64) error) error {
 	buf, offset := make([]byte, memory.MaxRun), int64(0)
 	for _, a := range s.areas {
-		for _, r := range a.ranges(a.Start, a.End) {
+		for _, r := range a.ranges(a.Start, a.End, true) {
 			for at := r.Start; at < r.End; {
 				part := buf[:min(uint64(len(buf)), r.End-at)]
 				if err := fn(a, part, at, offset); err != nil {
@@ -528,13 +642,18 @@ func (b *Builder) Return(s *Staged) error {
 			return err
 		}
 		fresh[a] = b.ahead.areas[len(b.ahead.areas)-1]
+		for _, r := range a.ranges(a.Start, a.End, false) {
+			if err := b.ahead.spend(fresh[a].mark(r.Start, r.End, false)); err != nil {
+				return err
+			}
+		}
 	}
 	return s.each(func(a *area, part []byte, at uint64, offset int64) error {
 		if _, err := s.file.ReadAt(part, offset); err != nil {
 			return fmt.Errorf("bringing back memory that came ahead: %w", err)
 		}
 		to := fresh[a]
-		if err := b.ahead.spend(to.touch(at, at+uint64(len(part)))); err != nil {
+		if err := b.ahead.spend(to.mark(at, at+uint64(len(part)), true)); err != nil {
 			return err
 		}
 		return to.to.Write(part, at)

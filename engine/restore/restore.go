@@ -181,7 +181,7 @@ func (b *Builder) Begin(app *image.App, env handle.Env) error {
 			}
 		}
 	}
-	return nil
+	return b.copyAhead()
 }
 
 // HostPid returns the host pid of a process of the image, 0 if it has none.
@@ -207,7 +207,7 @@ func (b *Builder) Place(kind memory.Kind, id uint32) (memory.Place, error) {
 				allowed = append(allowed, memory.Range{Start: v.Start, End: v.End})
 			}
 		}
-		return memory.NewProcessPlace(p.Pid, allowed), nil
+		return b.final(proc, memory.NewProcessPlace(p.Pid, allowed)), nil
 	case memory.Shared:
 		if s := b.segments[id]; s != nil {
 			addr, ok := b.larder.Segment(id)

@@ -163,7 +163,8 @@ func (b *Builder) space(p *tracee.Process, proc *image.Process) error {
 			return fmt.Errorf("%s: %w", what[i], syscall.Errno(-c.Ret))
 		}
 	}
-	return b.copyAhead(p, proc, placed)
+	b.copyLater(p, proc, placed)
+	return nil
 }
 
 const areaName = "[ahead]" // no mapping of the kernel's is called so

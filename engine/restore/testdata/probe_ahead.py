@@ -61,7 +61,7 @@ def turn(n):
     plain, wild = fields[0], fields[1]
     at = rnd.randrange(len(wild.want) - 8)
     start = wild.at + at * PAGE
-    what = n % 7
+    what = n % 8
     if what == 0:  # gone and new: zeros
         libc.munmap(start, 4 * PAGE)
         raw(4 * PAGE, flags=0x22 | FIXED, at=start)
@@ -87,6 +87,14 @@ def turn(n):
         raw(4 * PAGE, flags=0x22 | FIXED | NORESERVE, at=start)
         wild.want[at:at + 4] = [0] * 4
         wild.write(at + 1, n)
+    elif what == 7:  # a page is the file's again, another is all zeros
+        of = fields[6]
+        page = rnd.randrange(64)
+        libc.madvise(of.at + page * PAGE, PAGE, 4)
+        of.want[page] = page + 1
+        page = rnd.randrange(64)
+        ctypes.memset(of.at + page * PAGE, 0, PAGE)
+        of.want[page] = 0
     elif what == 6:  # a hole, and a page of zeros
         libc.munmap(start, 2 * PAGE)
         wild.want[at:at + 2] = [None] * 2
