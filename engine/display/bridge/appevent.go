@@ -62,6 +62,8 @@ func (b *Bridge) appEvent(ev xwire.Event) {
 		if w := b.windows[ev.AffectedWindow]; w != nil && ev.ShapeKind != xwire.ShapeSkClip {
 			b.copyShape(w)
 		}
+	case *xwire.SyncAlarmNotifyEvent:
+		b.syncAlarm(ev)
 	case *xwire.XkbBellNotifyEvent:
 		b.Desk.Bell(0) // as loud as bells are there
 	case *xwire.XFixesCursorNotifyEvent:

@@ -60,6 +60,7 @@ var atomNames = append([]string{
 	"_NET_SUPPORTED", "_NET_SUPPORTING_WM_CHECK", "_NET_CLIENT_LIST", "_NET_CLIENT_LIST_STACKING", "_NET_ACTIVE_WINDOW",
 	"_NET_NUMBER_OF_DESKTOPS", "_NET_CURRENT_DESKTOP", "_NET_DESKTOP_GEOMETRY", "_NET_DESKTOP_VIEWPORT", "_NET_WORKAREA",
 	"_NET_FRAME_EXTENTS", "_NET_REQUEST_FRAME_EXTENTS", "_NET_CLOSE_WINDOW", "_NET_WM_PING", "_NET_WM_USER_TIME",
+	"_NET_WM_SYNC_REQUEST", "_NET_WM_SYNC_REQUEST_COUNTER",
 	"_NET_WM_STATE", "_NET_WM_STATE_MODAL", "_NET_WM_STATE_STICKY", "_NET_WM_STATE_MAXIMIZED_VERT", "_NET_WM_STATE_MAXIMIZED_HORZ",
 	"_NET_WM_STATE_SHADED", "_NET_WM_STATE_SKIP_TASKBAR", "_NET_WM_STATE_SKIP_PAGER", "_NET_WM_STATE_HIDDEN",
 	"_NET_WM_STATE_FULLSCREEN", "_NET_WM_STATE_ABOVE", "_NET_WM_STATE_BELOW", "_NET_WM_STATE_DEMANDS_ATTENTION", "_NET_WM_STATE_FOCUSED",
@@ -143,7 +144,7 @@ func (b *Bridge) prepareDesk() error {
 		return err
 	}
 	// Those that are missing are done without.
-	for _, ext := range []*xwire.Extension{xwire.Shm, xwire.Render, xwire.XFixes, xwire.Shape, xwire.RandR, xwire.Xkb} {
+	for _, ext := range []*xwire.Extension{xwire.Shm, xwire.Render, xwire.XFixes, xwire.Shape, xwire.RandR, xwire.Xkb, xwire.Sync} {
 		if err := c.Use(ext); err != nil {
 			b.log.Info("the desktop does without", "extension", ext.Name())
 		}
@@ -178,6 +179,9 @@ func (b *Bridge) prepareApp() error {
 	}
 	if err := c.Use(xwire.Composite, xwire.Damage, xwire.XFixes, xwire.XTest, xwire.Shape, xwire.RandR, xwire.Xkb); err != nil {
 		return err
+	}
+	if err := c.Use(xwire.Sync); err != nil {
+		b.log.Info("apps are resized unseen", "error", err)
 	}
 	if err := c.ChangeWindowAttributesChecked(c.Root(), xwire.WindowValues{Mask: xwire.CWEventMask,
 		EventMask: xwire.EventMaskSubstructureRedirect | xwire.EventMaskSubstructureNotify | xwire.EventMaskPropertyChange |

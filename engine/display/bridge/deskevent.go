@@ -112,6 +112,7 @@ func (b *Bridge) placed(w *window, ev *xwire.ConfigureNotifyEvent) {
 		return // it is where the bridge has put it
 	}
 	w.place.w, w.place.h = int(ev.Width), int(ev.Height)
+	w.sync.sized = w.sync.asked != 0
 	if ev.Synthetic || !w.framed {
 		w.place.x, w.place.y = int(ev.X), int(ev.Y)
 		w.unplaced = false
@@ -156,5 +157,9 @@ func (b *Bridge) settle() error {
 		w.place.x, w.place.y = int(r.DstX), int(r.DstY)
 		b.follow(w)
 	}
-	return b.paintAll()
+	if err := b.paintAll(); err != nil {
+		return err
+	}
+	b.answerSync()
+	return nil
 }

@@ -106,6 +106,8 @@ func (b *Bridge) deskMessage(w *window, ev *xwire.ClientMessageEvent) {
 		if b.App != nil {
 			b.closeApp(w)
 		}
+	case b.d["_NET_WM_SYNC_REQUEST"]:
+		b.deskAsks(w, ev.Data.Uint32(2), ev.Data.Uint32(3))
 	case b.d["_NET_WM_PING"]:
 		t := xwire.Timestamp(ev.Data.Uint32(1))
 		b.ping[t] = w

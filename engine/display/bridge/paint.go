@@ -145,7 +145,7 @@ func (b *Bridge) paintAll() error {
 	now := time.Now()
 	var soonest time.Duration
 	for _, w := range b.windows {
-		if !w.viewable || w.pixmap == 0 || !w.damaged && !w.whole && len(w.parts) == 0 {
+		if !w.viewable || w.pixmap == 0 || w.sync.waits != nil || !w.damaged && !w.whole && len(w.parts) == 0 {
 			continue
 		}
 		if d := w.paces.wait(now); d > 0 {

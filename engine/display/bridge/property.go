@@ -17,7 +17,7 @@ var copied = []string{
 
 // others are read as well.
 var others = []string{
-	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME", "_NET_WM_PID",
+	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME", "_NET_WM_PID", "_NET_WM_SYNC_REQUEST_COUNTER",
 	"_HITHER_NORMAL",
 }
 
@@ -65,6 +65,7 @@ func (b *Bridge) learn(w *window, p map[string]property) {
 			w.takes[name] = true
 		}
 	}
+	b.learnSync(w, p["_NET_WM_SYNC_REQUEST_COUNTER"])
 	w.input = true
 	if h := p["WM_HINTS"].numbers(2); h != nil && h[0]&wmHintInput != 0 {
 		w.input = h[1] != 0
@@ -153,7 +154,8 @@ func (b *Bridge) dress(w *window, properties map[string]property) {
 	b.setProcess(w, properties["_NET_WM_PID"])
 	c := b.Desk
 	c.ChangeProperty(xwire.PropModeReplace, w.desk, b.d["WM_PROTOCOLS"], xwire.AtomAtom, 32,
-		xwire.Uint32s(b.d["WM_DELETE_WINDOW"], b.d["_NET_WM_PING"]))
+		xwire.Uint32s(b.d["WM_DELETE_WINDOW"], b.d["_NET_WM_PING"], b.d["_NET_WM_SYNC_REQUEST"]))
+	b.offerSync(w)
 	b.setSizeHints(w)
 	b.setHints(w, properties["WM_HINTS"])
 	b.setLeader(w)

@@ -312,6 +312,14 @@ func (b *Bridge) takeDesk() error {
 	return nil
 }
 
+// hearDesk takes all that has happened on the desktop until now.
+func (b *Bridge) hearDesk() error {
+	if err := b.Desk.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", errDeskGone, err)
+	}
+	return b.takeDesk()
+}
+
 // obey does what the keeper says.
 func (b *Bridge) obey(ctx context.Context, o display.Order, ok bool) error {
 	switch {
@@ -326,16 +334,13 @@ func (b *Bridge) obey(ctx context.Context, o display.Order, ok bool) error {
 		}
 		b.dim()
 	case o.Op == display.OpTyped:
-		if err := b.takeDesk(); err != nil {
+		if err := b.hearDesk(); err != nil {
 			return err
 		}
 		return b.o.tellTyped(b.typed)
 	case o.Op == display.OpBack && b.App == nil:
 		// Clicks that came meanwhile and still wait are not played later.
-		if err := b.Desk.Sync(); err != nil {
-			return fmt.Errorf("%w: %w", errDeskGone, err)
-		}
-		if err := b.takeDesk(); err != nil {
+		if err := b.hearDesk(); err != nil {
 			return err
 		}
 		return b.attach(ctx)

@@ -42,6 +42,8 @@ type window struct {
 	cursor      uint32
 	last        xwire.Pixmap // the picture while the app is let go of
 
+	sync synced
+
 	// What is to be painted.
 	damaged bool
 	whole   bool
@@ -234,6 +236,7 @@ func (b *Bridge) appears(w *window) {
 // loseApp forgets what is held of a window in the app's server. With free the
 // window is still there.
 func (b *Bridge) loseApp(w *window, free bool) {
+	b.forgetSync(w)
 	if b.App != nil {
 		if w.pixmap != 0 {
 			b.App.FreePixmap(w.pixmap)
@@ -250,6 +253,9 @@ func (b *Bridge) drop(w *window, gone bool) {
 	b.loseApp(w, !gone)
 	c := b.Desk
 	c.FreeGC(w.gc)
+	if w.sync.own != 0 {
+		c.SyncDestroyCounter(w.sync.own)
+	}
 	c.DestroyWindow(w.desk)
 	if w.last != 0 {
 		c.FreePixmap(w.last)
@@ -305,12 +311,18 @@ func (b *Bridge) follow(w *window) {
 		w.asked = false
 		return
 	}
+	resized := w.at.w != w.place.w || w.at.h != w.place.h
+	if resized && w.sync.waits != nil {
+		return // it has not drawn the size before
+	}
 	w.asked = false
 	if !w.zoomed {
 		// News of the place may come before that of the state.
 		w.normal, w.normalFrame = w.at, w.frame
 	}
-	resized := w.at.w != w.place.w || w.at.h != w.place.h
+	if resized {
+		b.askSync(w)
+	}
 	b.App.ConfigureWindow(w.app, xwire.ConfigureValues{
 		Mask: xwire.ConfigWindowX | xwire.ConfigWindowY | xwire.ConfigWindowWidth | xwire.ConfigWindowHeight,
 		X:    int32(w.place.x), Y: int32(w.place.y), Width: uint32(w.place.w), Height: uint32(w.place.h),
