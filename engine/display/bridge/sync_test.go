@@ -40,12 +40,16 @@ func TestSync(t *testing.T) {
 		}
 		asks := func() xwire.SyncInt64 {
 			t.Helper()
-			m := await(t, b.app, func(e *xwire.ClientMessageEvent) bool { return e.Window == w && xwire.Atom(e.Data.Uint32(0)) == names[2] })
+			m := await(t, b.app, func(e *xwire.ClientMessageEvent) bool {
+				return e.Window == w && xwire.Atom(e.Data.Uint32(0)) == names[2]
+			})
 			return xwire.SyncInt64{Hi: int32(m.Data.Uint32(3)), Lo: m.Data.Uint32(2)}
 		}
 		sized := func() (width int) {
 			t.Helper()
-			e := await(t, b.app, func(e *xwire.ConfigureNotifyEvent) bool { return e.Window == w && !e.Synthetic && (int(e.Width) != at.w) })
+			e := await(t, b.app, func(e *xwire.ConfigureNotifyEvent) bool {
+				return e.Window == w && !e.Synthetic && (int(e.Width) != at.w)
+			})
 			at.w = int(e.Width)
 			return at.w
 		}
