@@ -159,13 +159,21 @@ func FuzzFrames(f *testing.F) {
 // FuzzBody skips the sum, which the fuzzer can hardly guess.
 func FuzzBody(f *testing.F) {
 	f.Add([]byte{0xa1, 0x01, 0x61, 'a'})
+	h := Hello{Name: "a", Abilities: &Abilities{Kernel: "6.18", CPUs: 2, Load: 0.5, Memory: 8 << 30, MemoryFree: 1 << 30, Display: true, UID: 1000}}
+	if body, err := encoding.Marshal(h); err == nil {
+		f.Add(body)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var m message
 		_ = Frame{Body: body}.Decode(&m)
 		var h Hello
 		if err := (Frame{Body: body}).Decode(&h); err == nil {
-			if err := CheckName(h.clean().Name); err != nil {
+			c := h.clean()
+			if err := CheckName(c.Name); err != nil {
 				t.Fatal(err)
+			}
+			if a := c.Abilities; a != nil && (a.CPUs < 0 || !(a.Load >= 0 && a.Load <= maxLoad) || a.MemoryFree > a.Memory || len(a.Kernel) > 4*maxName) {
+				t.Fatalf("%+v", a)
 			}
 		}
 	})
