@@ -91,6 +91,7 @@ type known struct {
 	instance string                   // its name in mDNS, as heard
 	wrongKey *transport.WrongKeyError // who answered in its place
 	renamed  time.Time                // when its name was last followed
+	usurps   bool                     // it calls itself as another host here, which it did not when it was paired
 }
 
 // Open begins to look around.

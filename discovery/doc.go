@@ -29,7 +29,7 @@
 // its ID, its port, and the addresses it has on that link, not those on others;
 // after SetDiscoverable(false) nothing of that. Who connects to the port learns
 // that it is a hither, and its public key, which TLS shows to whoever dials; a
-// host that dials shows its own only to the right one. The name, the version and
+// host that dials shows its own only to the right one, or to pair. The version and
 // all else are told to paired hosts alone, after both keys are proven.
 //
 // The daemon makes one Book and asks it for everything; Options.Changed is

@@ -35,12 +35,8 @@ func (b *Book) warning(k *known) string {
 		slices.Sort(twins)
 		all = append(all, fmt.Sprintf("another host near here, with another key (%s), calls itself %s too: it is not paired", strings.Join(twins[:min(len(twins), 3)], ", "), k.trusted.Name))
 	}
-	if calls := k.trusted.Called; calls != "" && calls != k.trusted.Name {
-		for _, o := range b.peers {
-			if o != k && o.trusted.Name == calls {
-				all = append(all, fmt.Sprintf("it calls itself %s now, which is the name of another host here", calls))
-			}
-		}
+	if k.usurps {
+		all = append(all, fmt.Sprintf("it calls itself %s now, which is the name of another host here", k.trusted.Called))
 	}
 	return strings.Join(all, "; ")
 }
@@ -95,6 +91,8 @@ func (b *Book) rename(k *known, calls string) {
 	for _, o := range b.peers {
 		free = free && (o == k || o.trusted.Name != calls)
 	}
+	// Two hosts that had one name when they were paired are no wonder.
+	k.usurps = !free && p.Called != ""
 	b.mu.Unlock()
 	_ = b.trust.Update(p.ID, func(p *transport.Peer) { // what fails is tried again, at its next hello
 		if p.Name == p.Called && free {

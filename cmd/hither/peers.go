@@ -38,8 +38,23 @@ of these only a name and the beginning of an ID is known, and neither is proven.
 		}),
 	}
 	jsonFlag(c, &asJSON)
-	c.AddCommand(renameCommand())
+	c.AddCommand(renameCommand(), addressCommand())
 	return c
+}
+
+func addressCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "address PEER HOST[:PORT]", Short: "Say where a paired host is, if it is not found by itself",
+		Long: `Say where a paired host is, if it is not found by itself: it is tried there first from now on. Where it
+was reached before is remembered, so this is needed only where multicast does not get through and
+both hosts have moved.`,
+		Example: "  hither peers address laptop 192.0.2.7\n  hither peers address laptop laptop.example.org:5000",
+		Args:    cobra.ExactArgs(2), ValidArgsFunction: complete(peerNames),
+		RunE: withClient("keeping an address", func(c *cobra.Command, client *control.Client, args []string) error {
+			_, err := client.ChangePeer(c.Context(), args[0], control.PeerChange{Address: args[1]})
+			return err
+		}),
+	}
 }
 
 func showPeers(list []control.Peer) error {
