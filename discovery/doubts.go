@@ -27,7 +27,7 @@ func (b *Book) warning(k *known) string {
 	}
 	var twins []string
 	for short, s := range b.strangers {
-		if s.peer.Name == k.trusted.Name {
+		if strings.EqualFold(s.peer.Name, k.trusted.Name) {
 			twins = append(twins, string(short))
 		}
 	}
@@ -44,7 +44,7 @@ func (b *Book) warning(k *known) string {
 // strangeWarning is that of a host that is not paired. Book.mu is held.
 func (b *Book) strangeWarning(s *stranger) string {
 	for _, k := range b.peers {
-		if k.trusted.Name == s.peer.Name {
+		if strings.EqualFold(k.trusted.Name, s.peer.Name) {
 			return fmt.Sprintf("it is not the %s that is paired with this host, only its name is the same", s.peer.Name)
 		}
 	}
@@ -55,12 +55,12 @@ func (b *Book) strangeWarning(s *stranger) string {
 // of them does may be a warning of the others. Book.mu is held.
 func (b *Book) markTwins(name string) {
 	for id, k := range b.peers {
-		if k.trusted.Name == name || k.trusted.Called == name {
+		if strings.EqualFold(k.trusted.Name, name) {
 			b.mark(id)
 		}
 	}
 	for id, s := range b.strangers {
-		if s.peer.Name == name {
+		if strings.EqualFold(s.peer.Name, name) {
 			b.mark(id)
 		}
 	}
@@ -87,9 +87,9 @@ func (b *Book) rename(k *known, calls string) {
 	if p.Called != "" {
 		k.renamed = time.Now()
 	}
-	free := calls != b.endpoint.Name()
+	free := !strings.EqualFold(calls, b.endpoint.Name())
 	for _, o := range b.peers {
-		free = free && (o == k || o.trusted.Name != calls)
+		free = free && (o == k || !strings.EqualFold(o.trusted.Name, calls))
 	}
 	// Two hosts that had one name when they were paired are no wonder.
 	k.usurps = !free && p.Called != ""
