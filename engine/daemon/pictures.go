@@ -91,14 +91,19 @@ func (l *look) draw(ctx context.Context, c *capsule.Capsule, st capsule.State, w
 	case !st.Spec.TTY:
 		return errShowsNothing
 	}
-	b, err := c.Screen(ctx)
-	if err != nil {
-		return err
+	b, err2 := c.Screen(ctx)
+	if err2 != nil {
+		return err2
 	}
-	if of := xxh3.Hash(b); !had(of) {
-		return l.keep(picture.Terminal(terminal.Look(b), width, height), of, width, height)
+	of := xxh3.Hash(b)
+	if had(of) {
+		return nil
 	}
-	return nil
+	v := terminal.Look(b)
+	if v.Blank() && errors.Is(err, errNoWindows) {
+		return errShowsNothing // its windows are still to come
+	}
+	return l.keep(picture.Terminal(v, width, height), of, width, height)
 }
 
 func (l *look) keep(m image.Image, of uint64, width, height int) error {

@@ -44,6 +44,18 @@ func Look(picture []byte) *View {
 	return v
 }
 
+// Blank says that nothing at all is written there.
+func (v *View) Blank() bool {
+	for _, line := range v.Cells {
+		for _, c := range line {
+			if c.Text != " " || c.Background != v.Background {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func (s *screen) look(p *palette, w *row, x int) Cell {
 	c := w.at(x)
 	out := Cell{Foreground: p.of(c.fg, p.fg), Background: p.of(c.bg, p.bg), Bold: c.attr&attrBold != 0, Italic: c.attr&attrItalic != 0,

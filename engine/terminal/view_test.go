@@ -43,6 +43,16 @@ func TestLook(t *testing.T) {
 	}
 }
 
+func TestBlank(t *testing.T) {
+	for output, blank := range map[string]bool{"": true, "\x1b[2J \x1b]2;title\a": true, "x": false, "\x1b[41m \x1b[m": false} {
+		s := newScreen(Winsize{Rows: 5, Cols: 20})
+		s.write([]byte(output))
+		if v := Look(s.snapshot()); v.Blank() != blank {
+			t.Errorf("%q: %v", output, v.Blank())
+		}
+	}
+}
+
 func TestParseColour(t *testing.T) {
 	for s, want := range map[string]uint32{"rgb:11/22/33": 0x112233, "rgb:1/2/3": 0x112233, "rgb:1111/2222/3333": 0x112233, "#abcdef": 0xabcdef} {
 		if c, ok := parseColour(s); !ok || c != solid(want) {
