@@ -64,8 +64,8 @@ func (b *Bridge) attach(ctx context.Context) error {
 	for _, w := range old {
 		b.drop(w, true)
 	}
-	if w := b.windows[b.active]; w != nil && !shown {
-		b.activateNative(w, 0)
+	if !shown {
+		b.wakeActive()
 	}
 	b.App.ChangeProperty(xwire.PropModeReplace, root, b.a["_HITHER_DESKTOP"], b.a["UTF8_STRING"], 8, []byte(b.screen.id))
 	if focus := b.focus; focus != nil {
@@ -118,6 +118,7 @@ func (b *Bridge) letGo() {
 		// The app will show it again where it is then.
 		b.drop(b.popups[0], false)
 	}
+	b.noteStack()
 	b.keepPictures()
 	b.unshare()
 	for _, w := range b.windows {
