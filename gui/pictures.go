@@ -114,12 +114,14 @@ const (
 	watchFocused = time.Second
 	watchUnseen  = 4 * time.Second
 	watchShare   = 20
+	watchAge     = 20 * time.Second
 )
 
 // watch keeps the thumbnails of the cards that can be seen up to date, one after the other, until
 // ctx ends. It stands still while the window is hidden.
 func (w *Window) watch(ctx context.Context) {
 	wait := time.Duration(0)
+	aged := time.Now()
 	for {
 		select {
 		case <-time.After(wait):
@@ -131,6 +133,10 @@ func (w *Window) watch(ctx context.Context) {
 		looking, focused := w.seen()
 		if looking {
 			w.watchOnce(ctx)
+		}
+		if looking && time.Since(aged) > watchAge {
+			aged = time.Now()
+			w.changed() // what says how long something runs
 		}
 		wait = watchUnseen
 		if focused {

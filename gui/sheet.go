@@ -106,6 +106,8 @@ func (s *sheet) cancel() {
 }
 
 func (s *sheet) close() {
+	// A field that keeps the focus would go on drawing its cursor, unseen.
+	s.w.win.Canvas().Unfocus()
 	s.popup.Hide()
 	s.w.sheets = slices.DeleteFunc(s.w.sheets, func(o *sheet) bool { return o == s })
 }

@@ -326,14 +326,13 @@ func (a *away) update(s *model.State) {
 	show(a.all, s.Link != model.Up)
 	show(a.button, s.Link == model.NotRunning)
 	busy := s.Link == model.Starting
-	if busy != a.wheel.Visible() || !busy {
-		if busy {
-			a.wheel.Show()
-			a.wheel.Start()
-		} else {
-			a.wheel.Stop()
-			a.wheel.Hide()
-		}
+	switch {
+	case busy && !a.wheel.Visible():
+		a.wheel.Show()
+		a.wheel.Start()
+	case !busy && a.wheel.Visible():
+		a.wheel.Stop()
+		a.wheel.Hide()
 	}
 	why := ""
 	switch s.Link {

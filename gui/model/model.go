@@ -72,10 +72,18 @@ func (m *Model) Daemon() (context.Context, Daemon) {
 
 // change makes a new State. f must replace what it changes in slices and maps, not write into them.
 func (m *Model) change(f func(s *State)) {
+	m.changeIf(func(s *State) bool { f(s); return true })
+}
+
+// changeIf is change; f says whether it has changed anything.
+func (m *Model) changeIf(f func(s *State) bool) {
 	m.mu.Lock()
-	f(&m.state)
+	changed := f(&m.state)
 	watchers := m.watchers
 	m.mu.Unlock()
+	if !changed {
+		return
+	}
 	m.changed()
 	for _, w := range watchers {
 		w()

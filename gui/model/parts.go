@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ var loaders = map[string]func(context.Context, *Model, Daemon) error{
 	PartOutside: func(ctx context.Context, m *Model, d Daemon) error {
 		out, err := d.Outside(ctx)
 		if err == nil {
-			m.change(func(s *State) { s.Outside = out.Apps })
+			set(m, func(s *State) *[]control.OutsideApp { return &s.Outside }, out.Apps)
 		}
 		return err
 	},
@@ -50,7 +51,7 @@ var loaders = map[string]func(context.Context, *Model, Daemon) error{
 			return err
 		}
 		fresh := false
-		m.change(func(s *State) {
+		m.changeIf(func(s *State) bool {
 			ms := make([]Machine, len(peers.Peers))
 			for i, p := range peers.Peers {
 				ms[i].Peer = p
@@ -61,7 +62,11 @@ var loaders = map[string]func(context.Context, *Model, Daemon) error{
 				fresh = fresh || known < 0 || !s.Machines[known].Up() && ms[i].Up()
 			}
 			sortMachines(ms)
+			if reflect.DeepEqual(s.Machines, ms) {
+				return false
+			}
 			s.Machines = ms
+			return true
 		})
 		if fresh {
 			m.Again(PartPeerApps)
@@ -84,9 +89,9 @@ var loaders = map[string]func(context.Context, *Model, Daemon) error{
 		return err
 	},
 	PartSettings: func(ctx context.Context, m *Model, d Daemon) error {
-		set, err := d.Settings(ctx)
+		now, err := d.Settings(ctx)
 		if err == nil {
-			m.change(func(s *State) { s.Settings = set })
+			m.change(func(s *State) { s.Settings = now })
 		}
 		return err
 	},
@@ -99,12 +104,24 @@ var loaders = map[string]func(context.Context, *Model, Daemon) error{
 	},
 }
 
+// set changes a part, if it is another one.
+func set[T any](m *Model, part func(*State) *T, now T) {
+	m.changeIf(func(s *State) bool {
+		old := part(s)
+		if reflect.DeepEqual(*old, now) {
+			return false
+		}
+		*old = now
+		return true
+	})
+}
+
 func loadApps(ctx context.Context, m *Model, d Daemon) error {
 	got, err := d.LookAtApps(ctx)
 	if err != nil {
 		return err
 	}
-	m.change(func(s *State) {
+	m.changeIf(func(s *State) bool {
 		apps := make([]control.App, 0, len(got.Apps))
 		for _, a := range got.Apps {
 			if a.State != "gone" {
@@ -122,7 +139,11 @@ func loadApps(ctx context.Context, m *Model, d Daemon) error {
 			}
 		}
 		sortApps(apps)
+		if reflect.DeepEqual(s.Apps, apps) {
+			return false
+		}
 		s.Apps = apps
+		return true
 	})
 	return nil
 }
@@ -158,12 +179,13 @@ func loadPeerApps(ctx context.Context, m *Model, d Daemon) error {
 }
 
 func (m *Model) setPeerApps(id string, apps []control.App, problem string) {
-	m.change(func(s *State) {
-		s.Machines = slices.Clone(s.Machines)
-		for i := range s.Machines {
-			if s.Machines[i].ID == id {
-				s.Machines[i].Apps, s.Machines[i].AppsError = apps, problem
-			}
+	m.changeIf(func(s *State) bool {
+		i := slices.IndexFunc(s.Machines, func(o Machine) bool { return o.ID == id })
+		if i < 0 || s.Machines[i].AppsError == problem && reflect.DeepEqual(s.Machines[i].Apps, apps) {
+			return false
 		}
+		s.Machines = slices.Clone(s.Machines)
+		s.Machines[i].Apps, s.Machines[i].AppsError = apps, problem
+		return true
 	})
 }
