@@ -25,7 +25,6 @@ type pictured struct {
 	of            uint64 // hash of what it was drawn from
 	width, height int    // that were asked for
 	when          time.Time
-	exact         bool // an icon that will not get better
 }
 
 // tag names a picture for who has seen it already.
