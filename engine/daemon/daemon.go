@@ -17,10 +17,15 @@
 // Who is not paired can only ask to be (pairing.go); what a paired host may do, a person
 // is asked the first time (permissions.go, questions.go).
 //
-// Locks: Daemon.mu guards the tables of tasks, guards and returns and the desktop, events.mu the list
+// What a window shows of apps (look.go, pictures.go, icons.go) and of the desktop (outside.go) is
+// read when somebody asks, from outside of the apps.
+//
+// Locks: Daemon.mu guards the tables of tasks, guards, returns and looks and the desktop, events.mu the list
 // of listeners, pairings.mu and questions.mu what people are asked, limiter.mu how often.
 // None is held while anything outside of this package is called, or another one is taken,
-// except that a limiter's is taken under questions.mu.
+// except that a limiter's is taken under questions.mu. Three are held while work is done: look.mu while
+// an app is looked at (menu.mu may be taken under it), menu.mu while the menu is read, and
+// Daemon.starting while an app is started.
 package daemon
 
 import (
