@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -136,6 +137,7 @@ func (o *options) up() *cobra.Command {
 	c.Flags().BoolVar(&noDaemon, "no-daemon", false, "do not start `hither daemon` on the hosts")
 	c.Flags().BoolVar(&noDesktop, "no-desktop", false, "do not start an X server, window manager and session bus on the hosts")
 	c.Flags().BoolVar(&spec.Strangers, "strangers", false, "the hosts are not paired: people have to do it")
+	c.Flags().StringVar(&spec.VNC, "vnc", "", "let people see and use the desktops: a `folder` for sockets a.vnc, b.vnc ... of VNC; all hosts see it, too")
 	c.Flags().StringArrayVar(&spec.Shares, "share", nil, "a `folder` of this machine that all hosts see at its own path, where their own /home or /tmp would cover it (may be repeated)")
 	c.Flags().StringVar(&spec.Disk, "disk", "", "`size` of each of a host's own file systems, as 64m or 2g (default: half the memory)")
 	return c
@@ -143,6 +145,13 @@ func (o *options) up() *cobra.Command {
 
 // shares checks the shared folders, and adds the checkout that the binaries were built in.
 func (o *options) shares(spec *labSpec) error {
+	if spec.VNC != "" {
+		if spec.Shares, spec.VNC = append(spec.Shares, spec.VNC), ""; !spec.Desktop {
+			return errors.New("--vnc and --no-desktop: without a desktop there is nothing to see")
+		}
+		n := len(spec.Shares) - 1
+		defer func() { spec.VNC = spec.Shares[n] }()
+	}
 	for i, s := range spec.Shares {
 		abs, err := filepath.Abs(s)
 		if err == nil {

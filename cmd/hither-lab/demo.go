@@ -327,6 +327,14 @@ func (d *demo) next() {
 		d.say("     %s", d.paint.dim("type print(x)"))
 	}
 	d.say("  %s down", lab)
+	d.say("\n%s", d.paint.bold("And with two windows of hither, one on each desktop"))
+	d.say("     %s", d.paint.dim("you need bin/hither-gui, which `make gui` makes, and a VNC viewer, such as Debian's tigervnc-viewer"))
+	d.say("  mkdir -p -m 777 desktops")
+	d.say("  %s up --strangers --vnc desktops", lab)
+	d.say("  %s exec a -- hither-gui & %s exec b -- hither-gui &", lab, lab)
+	d.say("  xtigervncviewer desktops/a.vnc & xtigervncviewer desktops/b.vnc &")
+	d.say("     %s", d.paint.dim("pair the two, start an app on one of them, and drag its card onto the other"))
+	d.say("  %s down", lab)
 }
 
 // witnessClient speaks to the witness on host c.

@@ -75,7 +75,7 @@ func (w *warden) planDesktop() desktop {
 		return path
 	}
 	servers := []tool{toolXvfb, toolXvnc}
-	if d.number%2 == 0 {
+	if d.number%2 == 0 || w.spec.VNC != "" {
 		servers = []tool{toolXvnc, toolXvfb}
 	}
 	d.server = servers[0]
@@ -207,8 +207,11 @@ func (w *warden) startServer(d desktop) error {
 	}
 	argv := []string{d.server.name, d.display(), "-displayfd", "3", "-auth", d.authority(), "-nolisten", "tcp", "-noreset", "-dpi", "96"}
 	if d.server == toolXvnc {
-		// Its VNC side is of no use here; port -1 closes it.
+		// Its VNC side has no port (-1); who wants to see the desktop has a socket.
 		argv = append(argv, "-geometry", desktopSize, "-depth", "24", "-rfbport", "-1", "-SecurityTypes", "None", "-desktop", "host "+w.spec.Name)
+		if w.spec.VNC != "" {
+			argv = append(argv, "-rfbunixpath", filepath.Join(w.spec.VNC, w.spec.Name+".vnc"), "-rfbunixmode", "0600")
+		}
 	} else {
 		argv = append(argv, "-screen", "0", desktopSize+"x24")
 	}

@@ -29,6 +29,7 @@ type labSpec struct {
 	Disk    string // size of each of a host's file systems, as tmpfs takes it; "" for half the memory
 	// Strangers are hosts that are not paired.
 	Strangers bool
+	VNC       string // a folder of this machine for sockets of the desktops; "" for none
 }
 
 // hostSpec is what the switch room tells a warden.
@@ -41,6 +42,7 @@ type hostSpec struct {
 	Disk    string
 	Daemon  bool
 	Desktop bool
+	VNC     string
 	All     []hostAddress
 }
 

@@ -178,7 +178,7 @@ func (r *switchRoom) startWarden(number int) (*roomHost, error) {
 		return nil, err
 	}
 	spec := hostSpec{
-		Name: h.name, Number: number, Bin: r.spec.Bin, Shares: r.spec.Shares, Disk: r.spec.Disk,
+		Name: h.name, Number: number, Bin: r.spec.Bin, Shares: r.spec.Shares, Disk: r.spec.Disk, VNC: r.spec.VNC,
 		Daemon: r.spec.Daemon, Desktop: r.spec.Desktop,
 	}
 	for n := 1; n <= r.spec.Hosts; n++ {
