@@ -257,11 +257,7 @@ func (w *Window) openApp(a control.App) {
 	}
 	if !a.Terminal {
 		w.Model.Do("Showing "+a.Name, func(ctx context.Context, d model.Daemon) error {
-			r, ok := d.(raiser)
-			if !ok {
-				return nil
-			}
-			return r.Raise(ctx, a.ID)
+			return d.Raise(ctx, a.ID)
 		}, nil)
 		return
 	}
@@ -270,11 +266,6 @@ func (w *Window) openApp(a control.App) {
 		err = w.spawn([]string{hither, "attach", a.ID})
 	}
 	w.Model.Fail("Opening the terminal of "+a.Name, err)
-}
-
-// raiser brings windows to the front.
-type raiser interface {
-	Raise(ctx context.Context, app string) error
 }
 
 // program finds the command `hither`: beside this program, or in the PATH.

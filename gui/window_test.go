@@ -151,6 +151,8 @@ func TestTerminalOpens(t *testing.T) {
 	var ran []string
 	r.w.spawn = func(argv []string) error { ran = argv; return nil }
 	t.Setenv("PATH", makeProgram(t, "hither"))
+	r.card("calc").DoubleTapped(nil)
+	r.called("raise calc")
 	r.card("pad").DoubleTapped(nil)
 	if len(ran) != 3 || ran[1] != "attach" || ran[2] != "pad" {
 		t.Errorf("%q", ran)

@@ -101,6 +101,11 @@ func (c *Client) PeerIcon(ctx context.Context, peer, name string, size int) ([]b
 	return c.picture(ctx, "/v1/peers/"+url.PathEscape(peer)+"/apps/"+url.PathEscape(name)+fmt.Sprintf("/icon?size=%d", size))
 }
 
+// Raise brings the app's window to the front of the desktop that shows it.
+func (c *Client) Raise(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodPost, app(name, "show"), nil, nil)
+}
+
 func (c *Client) Installed(ctx context.Context) (*InstalledApps, error) {
 	return get[InstalledApps](ctx, c, "/v1/installed")
 }

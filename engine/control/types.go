@@ -12,6 +12,7 @@
 //	GET  /v1/apps/APP/files            Files
 //	POST /v1/apps/APP/files            FilesRequest -> Files (fetch, return)
 //	POST /v1/apps/APP/stop             StopRequest -> {}
+//	POST /v1/apps/APP/show             {}: its window comes to the front
 //	POST /v1/apps/APP/check            MoveRequest -> Check
 //	POST /v1/apps/APP/send             MoveRequest -> lines of MoveLine
 //	POST /v1/bring                     MoveRequest -> lines of MoveLine

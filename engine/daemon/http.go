@@ -78,6 +78,13 @@ func (d *Daemon) routes() http.Handler {
 		}
 		return nil, f.capsule.Stop(r.Context(), time.Duration(in.Grace*float64(time.Second)))
 	})
+	handle("POST /v1/apps/{app}/show", "showing the app", func(r *http.Request) (any, error) {
+		f, err := d.running(r.PathValue("app"))
+		if err != nil {
+			return nil, err
+		}
+		return nil, d.raise(r.Context(), f)
+	})
 	handle("POST /v1/apps/{app}/check", "checking", d.check)
 	mux.HandleFunc("POST /v1/apps/{app}/send", d.serveSend)
 	mux.HandleFunc("POST /v1/bring", d.serveBring)

@@ -196,6 +196,32 @@ func openWindows(ctx context.Context, c *capsule.Capsule, st capsule.State) (*pe
 	return s, list, nil
 }
 
+// raise brings the app's main window to the front of the desktop that shows it.
+func (d *Daemon) raise(ctx context.Context, f *found) error {
+	l := d.lookAt(f.app.ID)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st, err := f.capsule.State()
+	if err != nil {
+		return err
+	}
+	if !l.mayLook(st) {
+		return fmt.Errorf("%s is on the move", f.app.Name)
+	}
+	ctx, stop := context.WithTimeout(ctx, lookPatience)
+	defer stop()
+	s, list, err := openWindows(ctx, f.capsule, st)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	w := peek.Main(list)
+	if w == nil {
+		return fmt.Errorf("%s shows no window", f.app.Name)
+	}
+	return s.Raise(w)
+}
+
 // problemsOf are what would keep an app from moving to any host.
 func problemsOf(c *capsule.Capsule) ([]handover.Problem, error) {
 	problems, err := checkpoint.Survey(c.InitPid())

@@ -35,6 +35,7 @@ type Daemon interface {
 	RestartOutside(ctx context.Context, pid int) (*control.App, error)
 	Start(context.Context, control.StartRequest) (*control.App, error)
 	Stop(ctx context.Context, app string, r control.StopRequest) error
+	Raise(ctx context.Context, app string) error
 	Files(ctx context.Context, app string) (*control.Files, error)
 	ActOnFiles(ctx context.Context, app string, r control.FilesRequest) (*control.Files, error)
 

@@ -5,6 +5,9 @@ import "hither/engine/display/xwire"
 // sourceApp says in messages that they come from an ordinary app (EWMH).
 const sourceApp = 1
 
+// sourcePager says that they come from what speaks for the person, such as a taskbar.
+const sourcePager = 2
+
 // askDesk sends a message about a window to the desktop's window manager.
 func (b *Bridge) askDesk(w *window, kind string, values ...uint32) {
 	m := xwire.ClientMessageEvent{Format: 32, Window: w.desk, Type: b.d[kind], Data: xwire.MessageData(values...)}
@@ -68,6 +71,10 @@ func (b *Bridge) appMessage(ev *xwire.ClientMessageEvent) {
 	case "WM_CHANGE_STATE":
 		b.askDesk(w, kind, v[0])
 	case "_NET_ACTIVE_WINDOW":
+		if v[0] == sourcePager {
+			b.askDesk(w, kind, sourcePager, uint32(b.deskTime), 0)
+			break
+		}
 		b.activateNative(w, xwire.Window(v[2]))
 	case "_NET_CLOSE_WINDOW":
 		b.closeApp(w)

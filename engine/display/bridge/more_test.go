@@ -92,6 +92,24 @@ func TestStates(t *testing.T) {
 	})
 }
 
+// TestRaise: who speaks for the person brings a window to the front from inside.
+func TestRaise(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *bench) {
+		b.start()
+		lower := b.appWindow("lower", rect{0, 0, 300, 200}, 0x336699, nil)
+		native, _ := b.ready("lower", lower)
+		upper := b.appWindow("upper", rect{0, 0, 300, 200}, 0x996633, nil)
+		b.ready("upper", upper)
+		ask(t, b.app, lower, "_NET_ACTIVE_WINDOW", sourcePager)
+		active := must(b.user.Atom("_NET_ACTIVE_WINDOW"))(t)
+		eventually(t, "the lower window is active", func() bool {
+			r := must(b.user.GetProperty(false, b.user.Root(), active, xwire.AtomWindow, 0, 1))(t)
+			v := xwire.ToUint32s(r.Value)
+			return len(v) == 1 && xwire.Window(v[0]) == native
+		})
+	})
+}
+
 // TestDialog: a dialog knows its window on the desktop, too, and types, shapes
 // and depths are the same.
 func TestDialog(t *testing.T) {

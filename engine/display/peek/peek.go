@@ -5,7 +5,7 @@
 // OpenDesktop to the user's desktop; Windows lists the windows that a person would
 // count, Picture is what one of them shows, Icon its icon. Nothing is selected,
 // grabbed or changed, so neither the app nor the window manager notices; only
-// Ask closes a window, as its cross does.
+// Ask closes a window, as its cross does, and Raise brings it to the front.
 //
 // A connection to a capsule must be short: an app is not frozen as long as its X
 // server has one to the outside. Close it at once, and do not open one while the
@@ -39,7 +39,7 @@ type Server struct {
 // atoms are all that are asked for.
 var atoms = []string{
 	"_NET_CLIENT_LIST", "_NET_WM_NAME", "_NET_WM_PID", "_NET_WM_ICON", "_NET_WM_WINDOW_TYPE", "_NET_WM_STATE", "_NET_WM_STATE_SKIP_TASKBAR",
-	"_NET_SUPPORTING_WM_CHECK", "WM_PROTOCOLS", "WM_DELETE_WINDOW",
+	"_NET_SUPPORTING_WM_CHECK", "_NET_ACTIVE_WINDOW", "WM_PROTOCOLS", "WM_DELETE_WINDOW",
 	"_NET_WM_WINDOW_TYPE_NORMAL", "_NET_WM_WINDOW_TYPE_DIALOG", "_NET_WM_WINDOW_TYPE_UTILITY", "_NET_WM_WINDOW_TYPE_DESKTOP", "_NET_WM_WINDOW_TYPE_DOCK",
 	"_NET_WM_WINDOW_TYPE_SPLASH", "_NET_WM_WINDOW_TYPE_NOTIFICATION", "_NET_WM_WINDOW_TYPE_TOOLTIP",
 }

@@ -216,6 +216,18 @@ func (s *Server) Ask(w *Window) (bool, error) {
 	return false, nil
 }
 
+// Raise brings a window to the front and gives it the keyboard, as a taskbar does: in a capsule the
+// bridge passes that on to the desktop.
+func (s *Server) Raise(w *Window) error {
+	const pager = 2 // who speaks for the person (EWMH)
+	m := xwire.ClientMessageEvent{Format: 32, Window: w.ID, Type: s.a["_NET_ACTIVE_WINDOW"], Data: xwire.MessageData(pager, 0, 0)}
+	s.x.SendEvent(false, s.x.Root(), xwire.EventMaskSubstructureNotify|xwire.EventMaskSubstructureRedirect, m.Encode())
+	if err := s.x.Sync(); err != nil {
+		return fmt.Errorf("raising the window %q: %w", w.Title, err)
+	}
+	return nil
+}
+
 // numbers are the values of a property of format 32, at least n, or none.
 func numbers(p *xwire.GetPropertyReply, n int) []uint32 {
 	if p.Type == 0 || p.Format != 32 || len(p.Value) < 4*n {

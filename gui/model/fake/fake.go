@@ -219,6 +219,7 @@ func (d *Daemon) Start(_ context.Context, r control.StartRequest) (*control.App,
 func (d *Daemon) Stop(_ context.Context, app string, _ control.StopRequest) error {
 	return d.call("stop %s", app)
 }
+func (d *Daemon) Raise(_ context.Context, app string) error { return d.call("raise %s", app) }
 func (d *Daemon) CancelTask(_ context.Context, task string) error {
 	err := d.call("cancel %s", task)
 	d.mu.Lock()
