@@ -250,12 +250,15 @@ func (w *Window) openStop(a control.App) {
 	})
 }
 
+// byTerminal says whether its terminal is what a person sees of it. Apps with windows may have one, too.
+func byTerminal(a control.App) bool { return a.Terminal && a.Windows == 0 }
+
 // openApp brings an app in front of the person: its windows, or its terminal.
 func (w *Window) openApp(a control.App) {
 	if !canMove(a) {
 		return
 	}
-	if !a.Terminal {
+	if !byTerminal(a) {
 		w.Model.Do("Showing "+a.Name, func(ctx context.Context, d model.Daemon) error {
 			return d.Raise(ctx, a.ID)
 		}, nil)
@@ -445,6 +448,31 @@ func (w *Window) launch(a control.InstalledApp) {
 			"In hither it has to start without. A malicious page that finds a fault in it could then reach your files. Only open pages that you trust.")), 480, no, agree)
 }
 
+// showsWindow waits for a window of an app that has just been started.
+func showsWindow(ctx context.Context, d model.Daemon, id string) bool {
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	for {
+		if list, err := d.LookAtApps(ctx); err == nil {
+			here := false
+			for _, a := range list.Apps {
+				here = here || a.ID == id
+				if a.ID == id && a.Windows > 0 {
+					return true
+				}
+			}
+			if !here {
+				return true // it has ended: there is nothing to show
+			}
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 func (w *Window) start(name string, r control.StartRequest) {
 	w.Model.Do("Starting "+name, func(ctx context.Context, d model.Daemon) error {
 		ctx, stop := context.WithTimeout(ctx, time.Minute)
@@ -452,7 +480,8 @@ func (w *Window) start(name string, r control.StartRequest) {
 		a, err := d.Start(ctx, r)
 		w.Model.Again(model.PartApps)
 		// The daemon opens a terminal itself for an installed app that wants one.
-		if err == nil && a.Terminal && r.Installed == "" {
+		// A command is asked for in the terminal, unless it soon shows a window.
+		if err == nil && a.Terminal && r.Installed == "" && !showsWindow(ctx, d, a.ID) {
 			w.do(func() { w.openApp(*a) })
 		}
 		if errors.Is(err, context.DeadlineExceeded) {

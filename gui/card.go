@@ -288,7 +288,7 @@ func (w *Window) appMenu(a control.App) *fyne.Menu {
 		return i
 	}
 	open := "Show its window"
-	if a.Terminal {
+	if byTerminal(a) {
 		open = "Open its terminal"
 	}
 	able := canMove(a)
