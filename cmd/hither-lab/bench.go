@@ -51,7 +51,7 @@ func (o *options) bench() *cobra.Command {
 		run  func(context.Context) error
 	}{
 		{"small", func(ctx context.Context) error { return b.small(ctx) }}, {"tree", func(ctx context.Context) error { return b.tree(ctx) }}, {"gotree", func(ctx context.Context) error { return b.gotree(ctx) }},
-		{"bulk", func(ctx context.Context) error { return b.bulk(ctx) }}, {"start", func(ctx context.Context) error { return b.start(ctx) }},
+		{"bulk", func(ctx context.Context) error { return b.bulk(ctx) }}, {"live", func(ctx context.Context) error { return b.live(ctx) }}, {"start", func(ctx context.Context) error { return b.start(ctx) }},
 		{"rest", func(ctx context.Context) error { return b.rest(ctx) }}, {"calls", func(ctx context.Context) error { return b.calls(ctx) }},
 		{"windows", func(ctx context.Context) error { return b.windows(ctx) }},
 	}
@@ -60,7 +60,7 @@ func (o *options) bench() *cobra.Command {
 		Short: "Measure moves and what a capsule costs",
 		Long: `Makes a lab of its own (a and b, and c for a witness) and measures, several times each: moves of a
 small program, of 50 processes, of 1 GiB of incompressible memory against the same bytes over the bare
-transport; what hither run costs to start and at rest; system calls inside a capsule against
+transport, and of 1 GiB that is written to all the while; what hither run costs to start and at rest; system calls inside a capsule against
 outside; and windows, in a second lab with desktops: how soon they are back after a move, and what
 keys and pictures cost on their way through the capsule. Prints medians, and in brackets the smallest and the largest. What is compared runs in turns.`,
 		Args: cobra.NoArgs,
@@ -105,7 +105,7 @@ keys and pictures cost on their way through the capsule. Prints medians, and in 
 		},
 	}
 	c.Flags().IntVar(&b.runs, "runs", 7, "how often to measure each move")
-	c.Flags().StringVar(&only, "only", "", "only these, with commas between: small, tree, gotree, bulk, start, rest, calls, windows")
+	c.Flags().StringVar(&only, "only", "", "only these, with commas between: small, tree, gotree, bulk, live, start, rest, calls, windows")
 	return c
 }
 

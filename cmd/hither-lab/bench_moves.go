@@ -127,6 +127,47 @@ func (b *bench) bulk(ctx context.Context) error {
 	return err
 }
 
+// liveRate is how much memory a live program writes to in a second, one page after the other.
+const liveRate = 50 << 20
+
+// live moves 1 GiB that is written to all the while, by turns as ever and with all memory
+// after the freeze.
+func (b *bench) live(ctx context.Context) error {
+	b.say("\n1 GiB of incompressible memory, of which 50 MiB are written to in a second")
+	argv := []string{benchProgram, benchWorkCommand, "live", fmt.Sprint(bulkSize), fmt.Sprint(liveRate), witnessAt}
+	moves, err := b.journey(ctx, "live", max(3, b.runs-4), 4*time.Second, nil, argv...)
+	b.moved("live", moves, 0)
+	if err != nil {
+		return err
+	}
+	// Each host decides for itself whether it takes memory ahead.
+	for _, set := range []string{preCopyOff, ""} {
+		for _, h := range []string{"a", "b"} {
+			if err := b.daemonWith(ctx, h, set); err != nil {
+				return err
+			}
+		}
+		if set != "" {
+			b.say("  the same, and all of it travels after the freeze")
+			moves, err = b.journey(ctx, "frozen", max(3, b.runs-4), 4*time.Second, nil, argv...)
+			b.moved("live, all of it after the freeze", moves, 0)
+		}
+	}
+	return err
+}
+
+const preCopyOff = "HITHER_PRECOPY=off"
+
+// daemonWith has a host's daemon start anew, as any command starts it, with something
+// in its environment.
+func (b *bench) daemonWith(ctx context.Context, host, set string) error {
+	if _, err := b.do(ctx, "kill", host, "daemon"); err != nil {
+		return err
+	}
+	_, err := b.on(ctx, host, slices.DeleteFunc([]string{"env", set, "hither", "ls"}, func(s string) bool { return s == "" })...)
+	return err
+}
+
 // introduce gives each side the other one's card.
 func introduce(x, y *talker) error {
 	var cards []string
