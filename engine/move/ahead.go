@@ -60,6 +60,13 @@ func threshold() (app, each uint64, ok bool) {
 	}
 }
 
+func decodeRound(text []byte) (r round, err error) {
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, fmt.Errorf("reading what comes next: %w", err)
+	}
+	return r, nil
+}
+
 // budget is how much memory this host takes ahead of an app that says it has so much.
 func budget(memory uint64) uint64 {
 	if _, _, ok := threshold(); !ok {
@@ -151,8 +158,8 @@ func (d *Destination) PreCopy(ctx context.Context, r io.Reader, report handover.
 		if err != nil {
 			return fmt.Errorf("taking memory ahead: %w", err)
 		}
-		var next round
-		if err := json.Unmarshal(text, &next); err != nil {
+		next, err := decodeRound(text)
+		if err != nil {
 			return fmt.Errorf("taking memory ahead: %w", err)
 		}
 		err = d.tracer.Do(func() error { return d.builder.Stage(d.budget, next.Drop, next.Areas) })

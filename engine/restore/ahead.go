@@ -118,17 +118,26 @@ func (a *area) used() uint64 {
 	return n
 }
 
-// makeArea maps an area into pid 1.
-func (b *Builder) makeArea(pid int, one checkpoint.Area) error {
+// admit checks an area that the other side asks for.
+func (h *ahead) admit(pid int, one checkpoint.Area) error {
 	size, room := one.End-one.Start, uint64(0)
 	bad := one.Start >= one.End || one.End > image.TopOfUser || one.Start%memory.PageSize != 0 || one.End%memory.PageSize != 0
-	for _, a := range b.ahead.areas {
+	for _, a := range h.areas {
 		room += a.End - a.Start
 		bad = bad || a.pid == pid && a.Start < one.End && one.Start < a.End
 	}
-	if bad || pid <= 1 || pid > pidMost || len(b.ahead.areas) == areasMost || size > areasRoom-min(room, areasRoom) {
+	if bad || pid <= 1 || pid > pidMost || len(h.areas) == areasMost || size > areasRoom-min(room, areasRoom) {
 		return fmt.Errorf("%w: memory of process %d at %#x-%#x cannot be ahead", memory.ErrDamaged, pid, one.Start, one.End)
 	}
+	return nil
+}
+
+// makeArea maps an area into pid 1.
+func (b *Builder) makeArea(pid int, one checkpoint.Area) error {
+	if err := b.ahead.admit(pid, one); err != nil {
+		return err
+	}
+	size := one.End - one.Start
 	a := &area{Area: one, pid: pid, chunks: map[uint64]*chunk{}}
 	at, err := b.roomFor(a, nil)
 	if err != nil {
