@@ -21,7 +21,7 @@ const (
 	comes    = 2*time.Second + slack
 	goes     = 10*time.Second + slack // without a word
 	goesNear = 13*time.Second + slack // ... of a host that is not paired
-	leaves   = slack                  // properly
+	leaves   = time.Second + slack    // properly
 	mends    = 7 * time.Second        // after a link was cut for long
 	moves    = 5 * time.Second        // to another address, or name
 	slack    = time.Second
