@@ -8,19 +8,24 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/grandcat/zeroconf"
+
 	"hither/transport"
 )
 
-// Who is near is found out in rounds: somebody asks who is there, and all
-// answer, once, to all. A question that one host asks serves everybody on the
-// link: who hears it puts off his own. So each link has one question and one
-// answer of each host in a round, and the more hosts there are, the longer a
-// round is. A host says by itself when it comes (twice, as packets get lost),
-// when it changes, and when it goes; one that died is forgotten when it was
-// not heard for two rounds.
+// Zeroconf tells the local network about this host: when it comes (twice, as
+// packets get lost), when somebody asks, and when it goes. Who is near is found
+// out in rounds: somebody asks who is there, and all answer, once, to all. A
+// question that one host asks serves everybody on the link: who hears it puts off
+// his own. So each link has one question and one answer of each host in a round,
+// and the more hosts there are, the longer a round is. A host that died is forgotten
+// when it was not heard for two rounds.
+//
+// The library's own browser hears no goodbyes, tells of no host twice, and leaves out
+// the link that it was heard on; so questions are asked and answers heard by radio.go.
 const (
-	round     = 5 * time.Second
-	perHost   = 250 * time.Millisecond // a round is at least that long for each host that answers
+	round     = 3500 * time.Millisecond // so that who died is gone within 10 s
+	perHost   = 250 * time.Millisecond  // a round is at least that long for each host that answers
 	longest   = 30 * time.Second
 	goodFor   = 2.4 // rounds
 	atFirst   = 2   // questions, a second apart, of who has just come
@@ -33,9 +38,6 @@ type channel struct {
 	six   bool
 	asked int       // how often
 	ask   time.Time // when to ask next
-	say   time.Time // when to say who we are
-	again time.Time // and when once more
-	said  time.Time // when we last did
 	round time.Duration
 	heard int // hosts, in this round
 }
@@ -66,7 +68,8 @@ func (b *Book) talk(r *radio, links []link, changes <-chan struct{}) {
 	channels := channelsOf(links)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	b.saySoon(channels, time.Now())
+	server := b.announce(links)
+	defer func() { farewell(server) }()
 	for {
 		timer.Reset(time.Until(next(channels)))
 		select {
@@ -75,9 +78,6 @@ func (b *Book) talk(r *radio, links []link, changes <-chan struct{}) {
 			asked := false
 			for _, c := range channels {
 				asked = c.askIfDue(r, now) || asked
-				if c.mustSay(now) {
-					b.speak(r, c, false)
-				}
 			}
 			if asked && !slices.EqualFunc(links, multicastLinks(b.endpoint.At()), sameLink) {
 				b.kickAll() // the kernel did not tell of it
@@ -86,10 +86,8 @@ func (b *Book) talk(r *radio, links []link, changes <-chan struct{}) {
 		case p := <-r.packets:
 			b.take(channels, p)
 		case <-b.respeak: // there is something new to say, or nothing more
-			if b.isHidden() {
-				b.sayBye(r, channels)
-			}
-			b.saySoon(channels, time.Now())
+			farewell(server)
+			server = b.announce(links)
 		case <-b.look:
 			for _, c := range channels {
 				c.ask = time.Now()
@@ -98,9 +96,39 @@ func (b *Book) talk(r *radio, links []link, changes <-chan struct{}) {
 			b.kickAll()
 			return
 		case <-b.ctx.Done():
-			b.sayBye(r, channels)
 			return
 		}
+	}
+}
+
+// announce tells of this host until the server is shut down, on each link of its
+// addresses there and no others; nil if this host is hidden, or the library found no
+// link. Only the beginning of the ID is told: enough for paired hosts to know us by,
+// and for people to compare.
+func (b *Book) announce(links []link) *zeroconf.Server {
+	if b.isHidden() || len(links) == 0 {
+		return nil
+	}
+	var interfaces []net.Interface
+	for _, l := range links {
+		interfaces = append(interfaces, l.Interface)
+	}
+	var addresses []string // none: those of the link that is spoken on
+	if at := b.endpoint.At(); at.IsValid() {
+		addresses = []string{at.String()}
+	}
+	short := b.endpoint.ID().Short()
+	server, err := zeroconf.RegisterProxy("hither-"+short, mdnsType, mdnsDomain, b.endpoint.Port(), "hither-"+short,
+		addresses, []string{"id=" + short, "name=" + b.endpoint.Name()}, interfaces)
+	if err != nil {
+		return nil // the links have just changed; that is told
+	}
+	return server
+}
+
+func farewell(server *zeroconf.Server) {
+	if server != nil {
+		server.Shutdown()
 	}
 }
 
@@ -121,19 +149,17 @@ func sameLink(a, b link) bool {
 	return a.Index == b.Index && a.Name == b.Name && slices.Equal(a.addresses, b.addresses)
 }
 
-// soon is not at once: all who hear the same would answer in the same moment.
+// soon is not at once: all who see the same change would ask in the same moment.
 func soon() time.Duration { return 20*time.Millisecond + rand.N(100*time.Millisecond) }
 
 func due(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }
 
-// next is when something has to be said or asked.
+// next is when something has to be asked.
 func next(channels []*channel) time.Time {
 	first := time.Now().Add(time.Hour)
 	for _, c := range channels {
-		for _, at := range []time.Time{c.ask, c.say, c.again} {
-			if !at.IsZero() && at.Before(first) {
-				first = at
-			}
+		if !c.ask.IsZero() && c.ask.Before(first) {
+			first = c.ask
 		}
 	}
 	return first
@@ -166,60 +192,6 @@ func (c *channel) endRound(now time.Time) {
 	}
 }
 
-func (c *channel) mustSay(now time.Time) bool {
-	if due(c.again, now) {
-		c.say, c.again = now, time.Time{}
-	}
-	if !due(c.say, now) {
-		return false
-	}
-	c.say, c.said = time.Time{}, now
-	return true
-}
-
-// answer has us say who we are, soon, and not too often.
-func (c *channel) answer(now time.Time) {
-	if !c.say.IsZero() {
-		return
-	}
-	c.say = now.Add(soon())
-	if earliest := c.said.Add(notSooner); c.say.Before(earliest) {
-		c.say = earliest
-	}
-}
-
-// saySoon has us say who we are on all channels, twice.
-func (b *Book) saySoon(channels []*channel, now time.Time) {
-	hidden := b.isHidden()
-	for _, c := range channels {
-		c.say, c.again = now, now.Add(notSooner)
-		if hidden {
-			c.say, c.again = time.Time{}, time.Time{}
-		}
-	}
-}
-
-// speak says who we are. Only the beginning of the ID is told: enough for
-// paired hosts to know us by, and for people to compare.
-func (b *Book) speak(r *radio, c *channel, bye bool) {
-	short := b.endpoint.ID().Short()
-	// A host may have two links to one network: each has its own name there.
-	data, err := announcement(told{instance: "hither-" + short + "-" + strconv.Itoa(c.link.Index),
-		short: short, name: b.endpoint.Name(), port: uint16(b.endpoint.Port()), addresses: c.link.addresses, bye: bye})
-	if err == nil {
-		r.say(data, c.link.Index, c.six)
-	}
-}
-
-func (b *Book) sayBye(r *radio, channels []*channel) {
-	for _, c := range channels {
-		if !c.said.IsZero() {
-			b.speak(r, c, true)
-			c.said = time.Time{}
-		}
-	}
-}
-
 // take takes in a packet that was heard.
 func (b *Book) take(channels []*channel, p packet) {
 	var c *channel
@@ -233,13 +205,8 @@ func (b *Book) take(channels []*channel, p packet) {
 	}
 	now := time.Now()
 	asks, all := understand(p.data)
-	if asks {
-		if !b.isHidden() {
-			c.answer(now)
-		}
-		if c.asked >= atFirst {
-			c.endRound(now)
-		}
+	if asks && c.asked >= atFirst {
+		c.endRound(now)
 	}
 	for _, t := range all {
 		c.heard++

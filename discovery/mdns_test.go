@@ -203,7 +203,7 @@ func TestMDNS(t *testing.T) {
 	})
 	t.Logf("the new address was heard of after %v", time.Since(begin))
 	a.wait(t, "c died", gone(short))
-	if took := time.Since(begin); took > 15*time.Second {
+	if took := time.Since(begin); took > 12*time.Second {
 		t.Errorf("c was gone %v after its death", took)
 	} else {
 		t.Logf("c was gone %v after its death", took)

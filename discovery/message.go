@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -14,8 +13,9 @@ import (
 // with its SRV, TXT and address records in the same packet. A goodbye is an
 // announcement that is good for no time at all.
 const (
-	mdnsService = "_hither._udp.local."
-	mdnsTTL     = 120 // seconds; the rounds of mdns.go are much shorter
+	mdnsType    = "_hither._udp"
+	mdnsDomain  = "local."
+	mdnsService = mdnsType + "." + mdnsDomain
 	mdnsFlush   = dnsmessage.Class(1 << 15)
 
 	maxRecords = 64 // of a packet, that are looked at
@@ -42,43 +42,6 @@ func question() ([]byte, error) {
 	err := b.Question(dnsmessage.Question{Name: dnsmessage.MustNewName(mdnsService), Type: dnsmessage.TypePTR, Class: dnsmessage.ClassINET})
 	if err != nil {
 		return nil, err
-	}
-	return b.Finish()
-}
-
-// announcement is the packet that says t.
-func announcement(t told) ([]byte, error) {
-	service := dnsmessage.MustNewName(mdnsService)
-	instance, err1 := dnsmessage.NewName(t.instance + "." + mdnsService)
-	host, err2 := dnsmessage.NewName(t.instance + ".local.")
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("announcing this host as %q: %w", t.instance, err)
-	}
-	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{Response: true, Authoritative: true})
-	b.EnableCompression()
-	if err := b.StartAnswers(); err != nil {
-		return nil, err
-	}
-	head := func(name dnsmessage.Name, class dnsmessage.Class) dnsmessage.ResourceHeader {
-		h := dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET | class, TTL: mdnsTTL}
-		if t.bye {
-			h.TTL = 0
-		}
-		return h
-	}
-	err := errors.Join(
-		b.PTRResource(head(service, 0), dnsmessage.PTRResource{PTR: instance}),
-		b.SRVResource(head(instance, mdnsFlush), dnsmessage.SRVResource{Port: t.port, Target: host}),
-		b.TXTResource(head(instance, mdnsFlush), dnsmessage.TXTResource{TXT: []string{"id=" + t.short, "name=" + t.name}}))
-	for _, a := range t.addresses {
-		if a.Is4() {
-			err = errors.Join(err, b.AResource(head(host, mdnsFlush), dnsmessage.AResource{A: a.As4()}))
-		} else {
-			err = errors.Join(err, b.AAAAResource(head(host, mdnsFlush), dnsmessage.AAAAResource{AAAA: a.As16()}))
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("announcing this host: %w", err)
 	}
 	return b.Finish()
 }

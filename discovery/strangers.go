@@ -9,7 +9,8 @@ import (
 
 const (
 	maxStrangers = 256
-	maxSpots     = 8 // where one stranger is heard
+	maxSpots     = 8                      // where one stranger is heard
+	afterBye     = 800 * time.Millisecond // to be heard anew
 )
 
 // stranger is a host near here that is not paired; Book.mu guards it.
@@ -94,17 +95,17 @@ func (b *Book) stranger(short transport.ID) *stranger {
 	return s
 }
 
-// left takes in a goodbye. Of a stranger it is believed, who would be heard
-// again soon otherwise; a paired host is asked.
+// left takes in a goodbye. Of a stranger it is believed if nothing more is heard: a
+// host whose addresses or name change says goodbye first. A paired host is asked.
 func (b *Book) left(where string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for short, s := range b.strangers {
-		if _, ok := s.spots[where]; ok {
-			delete(s.spots, where)
-			if len(s.spots) == 0 {
-				b.forget(short)
-			}
+	soon := wall(time.Now().Add(afterBye))
+	for _, s := range b.strangers {
+		if at, ok := s.spots[where]; ok && at.until.After(soon) {
+			at.until = soon
+			s.spots[where] = at
+			time.AfterFunc(afterBye+time.Millisecond, func() { b.forgetStrangers(time.Now()) })
 		}
 	}
 	instance, _, _ := strings.Cut(where, "%")
