@@ -112,7 +112,7 @@ func (c *appCard) set(a control.App, mv *model.Move) {
 	show(c.cancel, moving && cancellable(mv))
 	show(c.end, ended)
 	show(c.forget, ended)
-	show(c.tell, ended && !mv.Moved())
+	show(c.tell, ended && !mv.Moved() && !cancelled(mv))
 	if moving {
 		c.head.set(moveHead(mv))
 		c.detail.set(moveDetail(mv))

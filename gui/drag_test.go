@@ -41,9 +41,9 @@ func TestDragSendsAndTells(t *testing.T) {
 	}
 	m.Tell(handover.Progress{Move: "m", App: "mousepad", State: handover.SourcePreCopy, Round: 2, Done: 12 << 20, Total: 48 << 20, Rate: 20 << 20, Left: 2})
 	r.until("the card shows how far it is", func() bool {
-		return card.bar.Visible() && card.bar.share > 0 && card.detail.said == "Copying while it runs, round 2 · 12 MB of 48 MB · 20 MB/s · 2.0 s left"
+		return card.bar.Visible() && card.bar.share > 0 && card.detail.said == "12 MB of 48 MB · 20 MB/s · round 2"
 	})
-	if card.head.said != "Moving to laptop" || !card.cancel.Visible() || card.badge.Visible() || card.send.Visible() {
+	if card.head.said != "Moving to laptop · 2 s left" || !card.cancel.Visible() || card.badge.Visible() || card.send.Visible() {
 		t.Errorf("the card shows %q and the wrong buttons", card.head.said)
 	}
 	r.shot("moving")

@@ -324,7 +324,7 @@ func (w *Window) openQuestion(q control.Question) {
 	if said == "" {
 		said = q.Peer + " wants to " + map[string]string{control.PermitSend: "send you ", control.PermitBring: "take over ", control.PermitWatch: "see what runs here"}[q.Permit] + q.App
 	}
-	left := newText(1, "", small, muted)
+	remains := newText(1, "", small, muted)
 	hint := ""
 	if q.Permit == control.PermitSend {
 		hint = "An app that is sent to you runs here as you do. Take it only from machines that you trust."
@@ -333,7 +333,7 @@ func (w *Window) openQuestion(q control.Question) {
 	if hint != "" {
 		body.Add(paragraph(hint, small, muted))
 	}
-	body.Add(left)
+	body.Add(remains)
 	s = w.openSheet("question/"+q.ID, "May it?", body, 500, once, always, no, never)
 	w.win.Canvas().Focus(no)
 	s.closed = func() { w.answered[q.ID] = true; say(control.AnswerNo)() }
@@ -341,7 +341,7 @@ func (w *Window) openQuestion(q control.Question) {
 		for _, o := range w.state.Questions {
 			if o.ID == q.ID && (q.Expires.IsZero() || w.now().Before(q.Expires)) {
 				if !q.Expires.IsZero() {
-					left.set(fmt.Sprintf("It asks for another %s.", span(float64(q.Expires.Sub(w.now()).Milliseconds()))))
+					remains.set("It waits for an answer: " + left(q.Expires.Sub(w.now()).Seconds()) + ".")
 				}
 				return
 			}

@@ -36,7 +36,7 @@ const (
 	tryAgain   = 20 * time.Second
 	maxKnown   = 600
 	iconPixels = 64
-	maxSide    = 4096
+	maxSide    = 2048
 )
 
 func newPictures(m *model.Model, do func(func())) *pictures {

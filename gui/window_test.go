@@ -147,7 +147,10 @@ func TestMenuOfACard(t *testing.T) {
 }
 
 func TestTerminalOpens(t *testing.T) {
-	r := newRig(t, func(d *fake.Daemon) { usual(d); d.Apps[0].Terminal, d.Apps[1].Terminal, d.Apps[0].Windows = true, true, 0 })
+	r := newRig(t, func(d *fake.Daemon) {
+		usual(d)
+		d.Apps[0].Terminal, d.Apps[1].Terminal, d.Apps[0].Windows = true, true, 0
+	})
 	var ran []string
 	r.w.spawn = func(argv []string) error { ran = argv; return nil }
 	t.Setenv("PATH", makeProgram(t, "hither"))

@@ -223,13 +223,17 @@ func step(s handover.State) string {
 
 // moveHead says where it goes, and moveDetail how far it is.
 func moveHead(m *model.Move) string {
-	switch {
-	case m.Cancelling:
+	if m.Cancelling {
 		return "Cancelling…"
-	case m.Here:
-		return "Coming from " + m.Peer
 	}
-	return "Moving to " + m.Peer
+	said := "Moving to " + m.Peer
+	if m.Here {
+		said = "Coming from " + m.Peer
+	}
+	if p := m.Progress; p != nil && p.Total > 0 && p.Left >= 0.5 {
+		said += " · " + left(p.Left)
+	}
+	return said
 }
 
 func moveDetail(m *model.Move) string {
@@ -240,18 +244,15 @@ func moveDetail(m *model.Move) string {
 	if p.Note != "" {
 		return strings.ToUpper(p.Note[:1]) + p.Note[1:]
 	}
-	facts := []string{step(p.State)}
-	if p.Round > 1 {
-		facts[0] += fmt.Sprintf(", round %d", p.Round)
+	if p.Total == 0 {
+		return step(p.State)
 	}
-	if p.Total > 0 {
-		facts = append(facts, fmt.Sprintf("%s of %s", bytesText(p.Done), bytesText(p.Total)))
-	}
-	if p.Rate > 0 && p.Total > 0 {
+	facts := []string{fmt.Sprintf("%s of %s", bytesText(p.Done), bytesText(p.Total))}
+	if p.Rate > 0 {
 		facts = append(facts, bytesText(uint64(p.Rate))+"/s")
 	}
-	if p.Left >= 0.5 && p.Total > 0 {
-		facts = append(facts, span(p.Left*1000)+" left")
+	if p.Round > 1 {
+		facts = append(facts, fmt.Sprintf("round %d", p.Round))
 	}
 	return strings.Join(facts, " · ")
 }
@@ -314,7 +315,7 @@ func moveEnd(m *model.Move) (said, hint string, t tone) {
 	case handover.Undecided:
 		return "The link broke at the last moment: " + r.Reason, "Both machines settle it by themselves as soon as they meet again.", toneBad
 	}
-	if m.Cancelling || strings.Contains(r.Reason, "cancel") {
+	if cancelled(m) {
 		return "Cancelled; it runs on where it was", "", toneWarn
 	}
 	said, hint = r.Reason, ""
@@ -322,6 +323,19 @@ func moveEnd(m *model.Move) (said, hint string, t tone) {
 		said, hint = r.Problems[0].What, r.Problems[0].Cure
 	}
 	return "Not moved: " + said, hint, toneWarn
+}
+
+// left is how long something will take, in whole units: it changes all the time.
+func left(seconds float64) string {
+	if seconds < 90 {
+		return fmt.Sprintf("%.0f s left", seconds)
+	}
+	return fmt.Sprintf("%.0f min left", seconds/60)
+}
+
+// cancelled says that a move ended because somebody wanted it to.
+func cancelled(m *model.Move) bool {
+	return m.Result != nil && m.Result.Outcome == handover.Stayed && len(m.Result.Problems) == 0 && (m.Cancelling || strings.Contains(m.Result.Reason, "cancel"))
 }
 
 // permitText says what a permission is about; %s is the machine.
