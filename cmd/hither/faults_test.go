@@ -52,13 +52,12 @@ var everywhere = func() (set unix.CPUSet) {
 // that it may.
 func oneRuns(arg string) error {
 	all := copiesOf(arg)
-	var its unix.CPUSet
 	for pid, state := range all {
 		if state != "S" && state != "R" {
 			return fmt.Errorf("copies: %v", all)
 		}
-		if err := unix.SchedGetaffinity(pid, &its); err != nil || its != everywhere {
-			return fmt.Errorf("process %d may run on processors %v instead of %v (%v)", pid, its, everywhere, err)
+		if err := onAllProcessors(pid); err != nil {
+			return err
 		}
 		if err := unwatched(pid); err != nil {
 			return err
@@ -66,6 +65,14 @@ func oneRuns(arg string) error {
 	}
 	if len(all) != 1 {
 		return fmt.Errorf("copies: %v", all)
+	}
+	return nil
+}
+
+func onAllProcessors(pid int) error {
+	var its unix.CPUSet
+	if err := unix.SchedGetaffinity(pid, &its); err != nil || its != everywhere {
+		return fmt.Errorf("process %d may run on processors %v instead of %v (%v)", pid, its, everywhere, err)
 	}
 	return nil
 }
@@ -222,6 +229,17 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 			time.Sleep(50 * time.Millisecond) // no event tells that the daemon has heard it
 		}
 	case "kill source":
+		a.kill()
+		if state == handover.SourceMemory { // it was gathered on one processor
+			eventually(t, "it runs on where it could, with no daemon", func() error {
+				for pid := range copiesOf(arg) {
+					if err := onAllProcessors(pid); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
 		revive(a)
 	case "kill destination":
 		revive(b)

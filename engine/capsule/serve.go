@@ -84,6 +84,8 @@ func (k *keeper) serve(c *net.UnixConn) error {
 		}
 		k.waitFor(c)
 		return nil
+	case "gathered":
+		return k.whileGathered(c)
 	case "attach":
 		return k.attach(c, r.Hello)
 	case "exec":

@@ -47,16 +47,16 @@ type Frozen struct {
 	Ahead   *Ahead
 	AheadOf []int
 
-	// Keep, if set before Capture, is told what Scatter needs should this process
+	// Keep, if set before Capture, is told what GiveBack needs should this process
 	// die. If it is nil, or fails, the threads stay on their own processors.
-	Keep func(Processors) error
+	Keep func(kernel.Processors) error
 
 	tracer   *tracee.Tracer
 	root     string // the capsule's root as seen from here
 	inodes   *handle.Inodes
 	systemV  *handle.SystemV
 	affinity unix.CPUSet // that of pid 1
-	gathered Processors
+	gathered kernel.Processors
 	sleeps   map[int]sleep
 	since    time.Duration // CLOCK_MONOTONIC at the freeze
 	restarts map[*tracee.Thread]image.Restart

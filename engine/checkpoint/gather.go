@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -14,10 +13,6 @@ import (
 // are gathered on one processor. It is the only trace that a tracer's death
 // would leave on the app; Keep says what it was before.
 
-// Processors are the threads that are gathered, by tid of this host: those each may
-// run on (sched_setaffinity(2)).
-type Processors map[int]unix.CPUSet
-
 // gatherThreads moves the frozen threads, and this one, to one processor.
 func (f *Frozen) gatherThreads(looks []*seen) error {
 	var one unix.CPUSet
@@ -26,7 +21,7 @@ func (f *Frozen) gatherThreads(looks []*seen) error {
 	if f.Keep == nil || f.affinity.Count() < 2 || !f.affinity.IsSet(cpu) {
 		return nil
 	}
-	before := Processors{}
+	before := kernel.Processors{}
 	for i, p := range f.Procs {
 		for j := range looks[i].threads {
 			if cpus := looks[i].threads[j].cpus; cpus.Count() > 0 {
@@ -57,26 +52,7 @@ func (f *Frozen) scatterThreads() error {
 	for _, p := range f.Procs {
 		pids = append(pids, p.Pid)
 	}
-	err := Scatter(f.gathered, pids)
+	err := f.gathered.GiveBack(pids)
 	f.gathered = nil
 	return err
-}
-
-// Scatter gives the threads of some processes back the processors they had.
-func Scatter(before Processors, pids []int) error {
-	var errs []error
-	for _, pid := range pids {
-		tids, err := kernel.Threads(pid)
-		if err != nil {
-			continue // it has ended
-		}
-		for _, tid := range tids {
-			if set, ok := before[tid]; ok {
-				if err := unix.SchedSetaffinity(tid, &set); err != nil && err != unix.ESRCH {
-					errs = append(errs, fmt.Errorf("giving thread %d its processors back: %w", tid, err))
-				}
-			}
-		}
-	}
-	return errors.Join(errs...)
 }

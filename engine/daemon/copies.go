@@ -14,7 +14,6 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/handover"
-	"hither/engine/move"
 )
 
 // copies is the handover.Host: what is left to do with copies of which a dead
@@ -145,7 +144,7 @@ func (h copies) Thaw(rec *handover.Record) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{move.GiveProcessorsBack(c)}
+	errs := []error{c.GiveProcessorsBack()}
 	for _, pid := range pids {
 		if pid == c.InitPid() || slices.Contains(rec.Stopped, pid) {
 			continue

@@ -14,7 +14,6 @@ import (
 	"hither/engine/capsule"
 	"hither/engine/control"
 	"hither/engine/handover"
-	"hither/engine/move"
 	"hither/engine/paths"
 )
 
@@ -69,7 +68,7 @@ func (d *Daemon) sweep() error {
 		if err != nil {
 			continue // it ends just now
 		}
-		errs = append(errs, move.GiveProcessorsBack(c))
+		errs = append(errs, c.GiveProcessorsBack())
 		ctx, stop := context.WithTimeout(d.ctx, 10*time.Second)
 		switch st.Phase {
 		case capsule.Waiting: // made for an app that never came

@@ -30,18 +30,19 @@ type Source struct {
 	// To is the destination's name, for those who are attached.
 	To string
 
-	state   capsule.State
-	watched handle.Watched
-	root    string
-	trees   []string
-	files   *files.Source
-	args    []files.Args
-	tracer  *tracee.Tracer
-	frozen  *checkpoint.Frozen
-	app     *image.App
-	paused  bool
-	held    bool // SIGSTOP is pending everywhere
-	portals portals
+	state    capsule.State
+	watched  handle.Watched
+	root     string
+	trees    []string
+	files    *files.Source
+	args     []files.Args
+	tracer   *tracee.Tracer
+	frozen   *checkpoint.Frozen
+	app      *image.App
+	paused   bool
+	gathered func() // ends the app's being gathered on one processor; nil: it is not
+	held     bool   // SIGSTOP is pending everywhere
+	portals  portals
 
 	budget uint64 // of memory that the destination takes ahead
 	ahead  *checkpoint.Ahead
@@ -295,6 +296,19 @@ func (s *Source) sendChanged(ctx context.Context, w io.Writer) error {
 	return err
 }
 
+// keepProcessors is checkpoint.Frozen.Keep; scattered is its end.
+func (s *Source) keepProcessors(before kernel.Processors) (err error) {
+	s.gathered, err = s.cap.Gathered(before)
+	return err
+}
+
+func (s *Source) scattered() {
+	if s.gathered != nil {
+		s.gathered()
+		s.gathered = nil
+	}
+}
+
 // Hold see handover.Source.
 func (s *Source) Hold() error {
 	s.held = true
@@ -324,7 +338,7 @@ func (s *Source) thaw() error {
 		}
 		procs := s.frozen.Procs
 		errs = append(errs, s.tracer.Do(s.frozen.Thaw))
-		dropProcessors(s.cap)
+		s.scattered()
 		s.frozen = nil
 		if s.held {
 			// SIGCONT takes back a SIGSTOP that is pending, and wakes what
@@ -360,6 +374,7 @@ func (s *Source) Release() error {
 		log.Printf("%v", err) // the keeper may be gone; the app is elsewhere all the same
 	}
 	errs = append(errs, s.cap.Kill(), s.closeAhead())
+	s.scattered()
 	if s.frozen != nil {
 		errs = append(errs, s.tracer.Do(func() error {
 			if s.frozen.Handles != nil {
