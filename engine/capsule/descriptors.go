@@ -3,6 +3,7 @@ package capsule
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,15 +37,19 @@ const (
 	CommandGo    = 'g' // a restored app is there: begin to reap
 )
 
+// execPatience bounds how long a process may take to execute a program.
+const execPatience = time.Second
+
 // pidfdGetfd duplicates a descriptor of another process. While a process of
 // several threads executes a program, the kernel may answer ESRCH though it
 // lives: the thread that had its pid is ending (kernel/pid.c, __pidfd_fget).
 func pidfdGetfd(pidfd, fd int) (int, error) {
 	ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	for tries := 0; ; tries++ {
+	for deadline := time.Now().Add(execPatience); ; {
 		n, err := unix.PidfdGetfd(pidfd, fd, 0)
-		if err == unix.ESRCH && tries < 1000 {
-			if ready, perr := unix.Poll(ended, 1); ready == 0 && perr == nil {
+		if err == unix.ESRCH && time.Now().Before(deadline) {
+			// A signal, such as Go's own, ends the wait, too.
+			if ready, perr := unix.Poll(ended, 1); perr == unix.EINTR || ready == 0 && perr == nil {
 				continue
 			}
 		}
