@@ -328,7 +328,7 @@ func (d *demo) next() {
 	}
 	d.say("  %s down", lab)
 	d.say("\n%s", d.paint.bold("And with two windows of hither, one on each desktop"))
-	d.say("     %s", d.paint.dim("you need bin/hither-gui, which `make gui` makes, and a VNC viewer, such as Debian's tigervnc-viewer"))
+	d.say("     %s", d.paint.dim("`make gui` makes bin/hither-gui; a VNC viewer is in tigervnc-viewer"))
 	d.say("  mkdir -p -m 777 desktops")
 	d.say("  %s up --strangers --vnc desktops", lab)
 	d.say("  %s exec a -- hither-gui & %s exec b -- hither-gui &", lab, lab)
