@@ -86,7 +86,8 @@ looking at its log. To end it, or to restart it, harms no app.
 Environment:
   HITHER_LISTEN   UDP address for peers, such as :44843 or 192.0.2.1:5000
   HITHER_HOLD     states of a move to stand still in, for tests
-  HITHER_SILENCE  how long a peer may be silent before it is lost (default 10s)`,
+  HITHER_SILENCE  how long a peer may be silent before it is lost (default 10s)
+  HITHER_PRECOPY  from how many bytes on memory is sent, and taken, while the app runs; or off`,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
 			signal.Ignore(syscall.SIGHUP)

@@ -1,7 +1,8 @@
 // Package checkpoint turns a running capsule into an image.
 //
 // In a nutshell: Survey looks at the capsule from outside and names what could
-// not be carried, before anything is touched. Freeze stops every process of
+// not be carried, before anything is touched. Ahead may send memory in rounds while it
+// runs. Freeze stops every process of
 // the tree (pid 1 runs on: it only waits). Capture then fills an image.App:
 // processes and threads from /proc and by injected questions, descriptors by
 // package handle, mappings by package memory, whose pages stay where they are

@@ -14,5 +14,6 @@
 // that is damaged, cut or hostile is an error: no run is larger than its bound, and
 // none is written outside of what the Place was given.
 //
-// A Tracker tells which pages were written since it was last asked, while the process runs.
+// A Tracker tells which pages were written since it was last asked, while the process runs:
+// each round of memory that goes ahead of a freeze is a stream of its own, and so is the rest.
 package memory

@@ -2,8 +2,8 @@
 // destination's side of package handover, over capsules, images and files.
 //
 // In a nutshell: Source surveys a running capsule into an offer, sends the
-// files that are missing there, freezes the capsule and streams image and
-// memory from the frozen processes; Destination answers the offer, lays the
+// files that are missing there, then memory while the app runs (ahead.go), freezes
+// the capsule and streams image and the rest of the memory from the frozen processes; Destination answers the offer, lays the
 // files down, starts an empty capsule, and restores into it. Both are used by
 // one move each, whose state machine calls one method at a time; the tracer's
 // thread does all that touches processes. There are no locks.
