@@ -70,7 +70,7 @@ func NewAhead(init int) *Ahead {
 	return &Ahead{init: init, followed: map[int]*followed{}, never: map[int]bool{}, broken: map[int]broken{}}
 }
 
-// Anonymous is how much anonymous memory the capsule's processes have, in bytes.
+// Anonymous is how much anonymous memory the processes have that would be followed, in bytes.
 func (a *Ahead) Anonymous() (uint64, error) {
 	pids, err := kernel.Descendants(a.init)
 	if err != nil {
@@ -78,7 +78,9 @@ func (a *Ahead) Anonymous() (uint64, error) {
 	}
 	sum := uint64(0)
 	for _, pid := range pids {
-		sum += anonymous(pid)
+		if n := anonymous(pid); n >= a.From {
+			sum += n
+		}
 	}
 	return sum, nil
 }

@@ -28,8 +28,8 @@ const (
 	// aheadFrom is the memory from which on it pays to send ahead: less is over there
 	// before all that is needed to do so has been done.
 	aheadFrom = 16 << 20
-	// aheadEach is that of one process.
-	aheadEach = 1 << 20
+	// aheadEach is that of one process: many small ones are made faster all at once.
+	aheadEach = 4 << 20
 
 	roundsMost  = 12
 	roundSmall  = 1 << 20          // what takes no time any more
@@ -88,10 +88,10 @@ func (s *Source) PreCopy(ctx context.Context, w io.Writer, n int, report handove
 			return none, nil
 		}
 		ahead := checkpoint.NewAhead(s.cap.InitPid())
+		ahead.From, ahead.Budget = each, s.budget
 		if have, err := ahead.Anonymous(); err != nil || have < app {
 			return none, err
 		}
-		ahead.From, ahead.Budget = each, s.budget
 		s.ahead, s.rounds = ahead, rounds{began: time.Now()}
 	}
 	t := tracee.New()
