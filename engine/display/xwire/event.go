@@ -64,8 +64,11 @@ func (c *Conn) TakeEvents() ([]Event, error) {
 	defer c.in.Unlock()
 	events := c.events
 	c.events, c.eventMemory = nil, 0
-	if len(events) == 0 && c.end != nil {
-		c.signal() // for others, and for the next time
+	if c.end == nil {
+		return events, nil
+	}
+	c.signal() // for others, and for the next time: the end may have come with the last events
+	if len(events) == 0 {
 		return nil, c.end
 	}
 	return events, nil
