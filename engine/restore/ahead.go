@@ -593,7 +593,7 @@ type Staged struct {
 
 // Keep copies what came ahead out of the capsule, which will be made anew.
 func (b *Builder) Keep() (*Staged, error) {
-	s := &Staged{budget: b.ahead.budget, areas: b.ahead.areas}
+	s := &Staged{budget: b.ahead.budget, areas: slices.Clone(b.ahead.areas)}
 	if len(s.areas) == 0 {
 		return s, nil
 	}

@@ -146,6 +146,14 @@ func cloneAhead(t *testing.T, ctx context.Context, from *capsule.Capsule, rounds
 		defer before.Close()
 		early, err = ahead(ctx, before, b, dst, rounds)
 		must("sending memory ahead", err)
+		// As when the capsule has to be made anew.
+		must("keeping it", dst.Do(func() error {
+			kept, err := b.Keep()
+			if err != nil {
+				return err
+			}
+			return errors.Join(b.StageOnly(nil), b.Return(kept), kept.Close())
+		}))
 	}
 	prepared := time.Now()
 	must("freezing", src.Do(func() (err error) {
