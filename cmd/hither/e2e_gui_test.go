@@ -466,6 +466,16 @@ func TestGUI(t *testing.T) {
 	a.tray.do(t, "wait Send / mousepad / b")
 	a.shot(t, "back")
 
+	step("the window goes into the tray, and comes back")
+	a.do(t, "close hither")
+	a.do(t, "gone hither")
+	a.tray.do(t, "activate")
+	a.do(t, "wait hither")
+	a.do(t, "close hither")
+	a.do(t, "gone hither")
+	l.must(t, "a", "hither-gui") // a second one shows the first, and ends
+	a.do(t, "wait hither")
+
 	step("b's person refuses another one")
 	l.must(t, "a", "hither", "run", "-d", "--name", "letter", "mousepad")
 	a.title(t, "Untitled 1 - Mousepad")
@@ -486,6 +496,16 @@ func TestGUI(t *testing.T) {
 	a.sees(t, `letter.*[kM]B of \d`, "appCard")
 	a.tray.do(t, "state moving")
 	a.shot(t, "moving")
+	// The window answers while the app moves. On a busy machine single frames may be late.
+	var late []float64
+	for range 50 {
+		late = append(late, a.ask(t, "frame").MS) // 17 ms apart at best
+	}
+	slices.Sort(late)
+	t.Logf("a frame takes %.1f ms, at most %.1f", late[len(late)/2], late[len(late)-1])
+	if late[len(late)/2] > 100 {
+		t.Errorf("the window stands still: %.1f ms for a frame", late[len(late)/2])
+	}
 	a.click(t, "^Cancel$")
 	a.without(t, "^Cancel$", "press")
 	a.tray.do(t, "state idle")
