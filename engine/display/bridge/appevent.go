@@ -106,6 +106,9 @@ func (b *Bridge) wish(ev *xwire.ConfigureRequestEvent) {
 	if ev.ValueMask&xwire.ConfigWindowHeight != 0 {
 		want.h = int(ev.Height)
 	}
+	if want.w > w.place.w || want.h > w.place.h {
+		want = b.keepOn(w, want)
+	}
 	if want.x != w.place.x || want.y != w.place.y {
 		mask |= xwire.ConfigWindowX | xwire.ConfigWindowY
 	}
@@ -126,6 +129,17 @@ func (b *Bridge) wish(ev *xwire.ConfigureRequestEvent) {
 	b.Desk.ConfigureWindow(w.desk, xwire.ConfigureValues{
 		Mask: mask, X: int32(want.x), Y: int32(want.y), Width: uint32(clipSize(want.w)), Height: uint32(clipSize(want.h)),
 	})
+}
+
+// keepOn keeps a window that grows on the desktop, if it was. The app may think that
+// there is more room: the screen inside is larger, and older toolkits know no other.
+func (b *Bridge) keepOn(w *window, want rect) rect {
+	home := b.screen.home(w.place)
+	frame := rect{w.place.x - w.frame.left, w.place.y - w.frame.top, w.place.w + w.frame.left + w.frame.right, w.place.h + w.frame.top + w.frame.bottom}
+	if w.zoomed || !frame.within(home) {
+		return want
+	}
+	return fit(want, w.frame, home, w.hints.least, w.hints.most)
 }
 
 func (b *Bridge) restack(w *window, mode xwire.StackMode) {

@@ -168,6 +168,7 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 	if w.hints.flags&(hintUSPosition|hintPPosition) == 0 {
 		home := s.home(w.at)
 		w.place.x, w.place.y = home.x, home.y
+		w.place = fit(w.place, extents{}, home, w.hints.least, w.hints.most)
 	}
 }
 
