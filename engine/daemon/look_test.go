@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -9,6 +11,7 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/control"
+	"hither/engine/handover"
 )
 
 // TestBar: a move waits for who looks at the app, and then nobody may; what was seen stays.
@@ -65,5 +68,36 @@ func TestBar(t *testing.T) {
 	d.forgetLooks(nil)
 	if d.lookAt("app") == l {
 		t.Error("an app that has gone is remembered")
+	}
+}
+
+// frozen is an app that can be frozen, or cannot.
+type frozen struct {
+	handover.Source
+	err error
+}
+
+func (f frozen) Freeze(context.Context) (*handover.Frozen, error) { return &handover.Frozen{}, f.err }
+func (f frozen) Thaw() error                                      { return nil }
+
+// TestBarOfAnotherMove: a second move of the same app, which ends before it begins, does not let
+// anybody look at what the first one has frozen.
+func TestBarOfAnotherMove(t *testing.T) {
+	d := &Daemon{}
+	barred := func() bool { return d.lookAt("app").barred }
+	first := &source{Source: frozen{}, d: d, id: "app"}
+	if _, err := first.Freeze(t.Context()); err != nil || !barred() {
+		t.Fatal(err, barred())
+	}
+	second := &source{Source: frozen{}, d: d, id: "app"}
+	if err := second.Thaw(); err != nil || !barred() {
+		t.Fatal("the second one has lifted the bar", err)
+	}
+	if err := first.Thaw(); err != nil || barred() {
+		t.Fatal("the bar outlives the move", err)
+	}
+	third := &source{Source: frozen{err: errors.New("no")}, d: d, id: "app"}
+	if _, err := third.Freeze(t.Context()); err == nil || barred() {
+		t.Fatal("the bar outlives a freeze that failed", err)
 	}
 }

@@ -66,33 +66,45 @@ type source struct {
 	d   *Daemon
 	dep departure
 	id  string
+
+	barred bool // by this move: another one may have done so, too
 }
 
 func (e *engine) source(c *capsule.Capsule, peer transport.ID, peerName string) handover.Source {
 	if origin := c.Spec().Origin.HostID; origin == "" || origin == string(e.d.identity.ID()) {
 		e.d.departed.leaving(c.ID)
 	}
-	return &source{move.NewSource(e.env, c, peerName), e.d,
-		departure{Name: c.Spec().Name, Peer: string(peer), Host: peerName}, c.ID}
+	return &source{Source: move.NewSource(e.env, c, peerName), d: e.d,
+		dep: departure{Name: c.Spec().Name, Peer: string(peer), Host: peerName}, id: c.ID}
 }
 
 // Freeze waits until nobody looks at the app from outside, see look.go.
 func (s *source) Freeze(ctx context.Context) (*handover.Frozen, error) {
 	s.d.lookAt(s.id).bar(true)
+	s.barred = true
 	f, err := s.Source.Freeze(ctx)
 	if err != nil {
-		s.d.lookAt(s.id).bar(false)
+		s.unbar()
 	}
 	return f, err
 }
 
+// unbar is for every end of a move, also of one that never came to its freeze: of the app that it
+// asked for, another one may be under way.
+func (s *source) unbar() {
+	if s.barred {
+		s.barred = false
+		s.d.lookAt(s.id).bar(false)
+	}
+}
+
 func (s *source) Thaw() error {
-	defer s.d.lookAt(s.id).bar(false)
+	defer s.unbar()
 	return s.Source.Thaw()
 }
 
 func (s *source) Release() error {
-	defer s.d.lookAt(s.id).bar(false)
+	defer s.unbar()
 	if err := s.Source.Release(); err != nil {
 		return err
 	}
