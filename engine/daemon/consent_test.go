@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -263,4 +264,33 @@ func TestPairingOnTheDesktop(t *testing.T) {
 	}
 	stop()
 	s.wait(t)
+}
+
+// TestOneName: no two hosts have names here that differ in case only.
+func TestOneName(t *testing.T) {
+	d, peer := consenting(t)
+	d.settings = &settings{now: usual()}
+	id, err := transport.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := transport.Card{Name: "Laptop", Key: id.Public()}.Peer()
+	if fresh, err := d.pin(other); err != nil || !fresh {
+		t.Fatal(fresh, err)
+	}
+	if p, err := d.trust.Get(other.ID); err != nil || p.Name != "Laptop-2" {
+		t.Errorf("it is called %q, %v", p.Name, err)
+	}
+	rename := func(to string) error {
+		r := httptest.NewRequest("PATCH", "/v1/peers/x", strings.NewReader(`{"name":"`+to+`"}`))
+		r.SetPathValue("peer", string(peer.ID))
+		_, err := d.changePeer(r)
+		return err
+	}
+	if err := rename("laptop-2"); err == nil || !strings.Contains(err.Error(), "another host") {
+		t.Error(err)
+	}
+	if err := rename("LAPTOP"); err != nil { // its own name, otherwise written
+		t.Error(err)
+	}
 }

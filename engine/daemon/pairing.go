@@ -454,18 +454,28 @@ func (d *Daemon) pin(peer transport.Peer) (fresh bool, err error) {
 			}
 		})
 	}
-	list, err := d.trust.List()
-	if err != nil {
-		return false, err
-	}
 	name := peer.Name
-	for n := 2; slices.ContainsFunc(list, func(o transport.Peer) bool { return o.Name == peer.Name }); n++ {
+	for n := 2; ; n++ {
+		taken, err := d.called(peer.Name, peer.ID)
+		if err != nil {
+			return false, err
+		}
+		if !taken {
+			break
+		}
 		peer.Name = fmt.Sprintf("%.58s-%d", name, n)
 	}
 	for what, said := range d.newPermissions() {
 		permit(&peer, what, said)
 	}
 	return true, d.trust.Put(peer)
+}
+
+// called says whether another host is called so here. Names that differ in case only are
+// one to people.
+func (d *Daemon) called(name string, id transport.ID) (bool, error) {
+	list, err := d.trust.List()
+	return slices.ContainsFunc(list, func(o transport.Peer) bool { return o.ID != id && strings.EqualFold(o.Name, name) }), err
 }
 
 // noticePairing shows the code on the desktop.

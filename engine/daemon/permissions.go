@@ -79,7 +79,9 @@ func (d *Daemon) changePeer(r *http.Request) (any, error) {
 		if err := transport.CheckName(in.Name); err != nil {
 			return nil, usage("", "%v", err)
 		}
-		if other, err := d.trust.Find(in.Name); err == nil && other.ID != p.ID && other.Name == in.Name {
+		if taken, err := d.called(in.Name, p.ID); err != nil {
+			return nil, err
+		} else if taken {
 			return nil, usage("`hither peers` lists their names", "%s is what another host is called here", in.Name)
 		}
 	}
