@@ -294,3 +294,23 @@ func TestOneName(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWatchAfterUnpairing: the question of a host that is paired no more is answered by that, and
+// the answer is forgotten: paired again, its person is asked anew.
+func TestWatchAfterUnpairing(t *testing.T) {
+	d, peer := consenting(t)
+	if err := d.mayWatch(string(peer.ID)); err == nil {
+		t.Fatal("it may watch before anybody has said so")
+	}
+	for len(d.questions.list()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := d.trust.Remove(peer.ID); err != nil {
+		t.Fatal(err)
+	}
+	d.questions.forget(string(peer.ID))
+	d.work.Wait()
+	if _, said := d.questions.watching(string(peer.ID)); said {
+		t.Error("the answer outlives the pairing")
+	}
+}

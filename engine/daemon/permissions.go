@@ -182,6 +182,9 @@ func (a acceptor) Consent(ctx context.Context, id string, offer *handover.Offer,
 	}
 	text := fmt.Sprintf("%s wants to send you %s. It would run on this machine, as you.", peer.Name, printable(app, 80))
 	if offer == nil {
+		if f, err := d.find(app); err == nil {
+			app = f.app.Name // the peer may have said no more than the beginning
+		}
 		text = fmt.Sprintf("%s wants to take %s from this machine to itself.", peer.Name, printable(app, 80))
 	}
 	return nil, d.ask(ctx, peer, what, printable(app, 80), text, waiting)
@@ -217,7 +220,9 @@ func (d *Daemon) mayWatch(id string) error {
 	if !said {
 		d.work.Go(func() {
 			err := d.ask(d.ctx, peer, control.PermitWatch, "", fmt.Sprintf("%s wants to see which apps run here.", peer.Name), func(string) {})
-			d.questions.watch(id, err == nil)
+			if _, gone := d.trust.Get(peer.ID); gone == nil { // else what is said counts for no later pairing
+				d.questions.watch(id, err == nil)
+			}
 		})
 	}
 	return d.refusal(peer, control.PermitWatch, "a person on %[3]s has to agree first that %[1]s may %[2]s it", "")
