@@ -123,3 +123,21 @@ func TestConsentWithdrawn(t *testing.T) {
 		}
 	}
 }
+
+// What the other host says that it waits for is told while it is asked, and no oftener than
+// other progress.
+func TestNotes(t *testing.T) {
+	var told []string
+	m := &meter{tell: func(p Progress) { told = append(told, p.Note) }}
+	m.enter(SourceOffer, 0)
+	m.note("a person thinks")
+	for range 1000 {
+		m.note("a person thinks")
+		m.note("flood")
+	}
+	m.enter(SourceFreeze, 0)
+	m.note("give me more")
+	if len(told) > 3+1 || told[1] != "a person thinks" || told[len(told)-1] != "" {
+		t.Errorf("told %d times, at last %q", len(told), told[len(told)-1])
+	}
+}

@@ -76,6 +76,7 @@ type meter struct {
 	p     Progress
 	since time.Time // of the state
 	last  time.Time // told
+	noted time.Time // that something is waited for
 }
 
 const meterPause = 100 * time.Millisecond
@@ -98,10 +99,16 @@ func (m *meter) enter(s State, round int) {
 	}
 }
 
-// note tells what is waited for.
+// note tells what is waited for before the move. The other side says it, which may say
+// anything at any time: only what is new then is told, and not too often.
 func (m *meter) note(text string) {
 	m.mu.Lock()
-	m.p.Note = text
+	now := time.Now()
+	if m.p.State != SourceOffer || text == m.p.Note || now.Sub(m.noted) < meterPause {
+		m.mu.Unlock()
+		return
+	}
+	m.p.Note, m.noted = text, now
 	p := m.p
 	m.mu.Unlock()
 	if m.tell != nil {
