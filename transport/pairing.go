@@ -24,12 +24,12 @@ import (
 // there, and neither knows yet whose they are. One stream, opened by who dialled:
 //
 //	dialling                                accepting
-//	hello: name, addresses     --------->   (a person is free to be asked)
+//	hello: name                --------->   (a person is free to be asked)
 //	                          <---------    hello, commitment to nonce B
 //	nonce A                    --------->
 //	                          <---------    nonce B, which must fit
 //	both show six digits: H(exporter, keys, nonce A, nonce B)
-//	yes                       <--------->   yes     each when its person agrees
+//	yes: addresses            <--------->   yes     each when its person agrees
 //	done                       --------->           each when it has kept the key
 //	                          <---------    done
 //
@@ -63,10 +63,14 @@ const (
 )
 
 type pairHello struct {
-	Name       string   `cbor:"1,keyasint"`
-	Addresses  []string `cbor:"2,keyasint,omitempty"`
-	Commitment []byte   `cbor:"3,keyasint,omitempty"`
-	Proof      []byte   `cbor:"4,keyasint,omitempty"` // of a ticket
+	Name       string `cbor:"1,keyasint"`
+	Commitment []byte `cbor:"3,keyasint,omitempty"`
+	Proof      []byte `cbor:"4,keyasint,omitempty"` // of a ticket
+}
+
+// pairYes says where this host is to be found, which nobody learns before a person here agrees.
+type pairYes struct {
+	Addresses []string `cbor:"1,keyasint,omitempty"`
 }
 
 type pairNo struct {
@@ -85,7 +89,7 @@ func (e *PairingRefusedError) Error() string { return e.Peer + " says: " + e.Rea
 var ErrPairingTampered = errors.New("the other side did not play by the rules of pairing: somebody may be in between; do not pair over this network, or use a ticket")
 
 // Pairing is a conversation with a host that may become a Peer. Its methods are
-// for one goroutine, but Say and Hear may run at the same time.
+// for one goroutine, but Hear may run at the same time as Say and Refuse.
 type Pairing struct {
 	conn     *Conn
 	stream   *Stream
@@ -202,25 +206,23 @@ func (p *Pairing) greet(proof []byte) (theirs pairHello, err error) {
 
 func (p *Pairing) hello(commitment, proof []byte) pairHello {
 	e := p.conn.endpoint
-	return pairHello{Name: e.hello().Name, Addresses: e.Addresses(), Commitment: commitment, Proof: proof}
+	return pairHello{Name: e.Name(), Commitment: commitment, Proof: proof}
 }
 
 // met takes in what the other side says of itself.
 func (p *Pairing) met(h pairHello) {
-	p.peer = h.clean(p.peer, hostPort(p.conn.RemoteAddr()))
+	p.peer.Name, p.peer.Addresses = CleanName(h.Name), []string{hostPort(p.conn.RemoteAddr())}
 	p.conn.peer.Name = p.peer.Name
 }
 
-// clean is what may be kept of a hello of the peer, which is at an address now.
-func (h pairHello) clean(p Peer, at string) Peer {
-	p.Name = CleanName(h.Name)
-	p.Addresses = []string{at}
-	for _, a := range h.Addresses {
-		if CheckAddress(a) == nil && !slices.Contains(p.Addresses, a) && len(p.Addresses) < maxAddresses {
-			p.Addresses = append(p.Addresses, a)
+// added is addresses with those that a host says of itself, as far as they are some.
+func (y pairYes) added(to []string) []string {
+	for _, a := range y.Addresses {
+		if CheckAddress(a) == nil && !slices.Contains(to, a) && len(to) < maxAddresses {
+			to = append(to, a)
 		}
 	}
-	return p
+	return to
 }
 
 // exchange is the dialling side's way to the code.
@@ -296,18 +298,22 @@ func (p *Pairing) Say() error {
 	if err := p.stream.SetWriteDeadline(time.Now().Add(pairPatience)); err != nil {
 		return err
 	}
-	return p.send(framePairYes, struct{}{})
+	return p.send(framePairYes, pairYes{Addresses: p.conn.endpoint.Addresses()})
 }
 
-// Hear waits until the person on the other side agrees.
+// Hear waits until the person on the other side agrees. Then Peer has all its addresses.
 func (p *Pairing) Hear(ctx context.Context) error {
 	if err := p.stream.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { p.stream.SetReadDeadline(time.Unix(1, 0)) })() //nolint:errcheck // then the connection is gone
-	err := p.receive(framePairYes, &struct{}{})
+	var yes pairYes
+	err := p.receive(framePairYes, &yes)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if err == nil {
+		p.peer.Addresses = yes.added(p.peer.Addresses)
 	}
 	return err
 }

@@ -102,6 +102,26 @@ func TestPairing(t *testing.T) {
 	}
 }
 
+// Where a host is to be found is told to who has its person's yes, not to whoever asks.
+func TestPairingTellsAddressesLast(t *testing.T) {
+	a, b := newHost(t, "a", local, Options{}), newHost(t, "b", local, Options{})
+	pa, pb := meet(t, a, b)
+	defer pa.Close()
+	if got := pb.Peer().Addresses; len(got) != 1 || got[0] != pb.conn.RemoteAddr().String() {
+		t.Fatalf("before the yes: %v", got)
+	}
+	at := pb.Peer().Addresses[0]
+	if err := pa.send(framePairYes, pairYes{Addresses: []string{"192.0.2.7:1", "x", at}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := pb.Hear(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := pb.Peer().Addresses; !slices.Equal(got, []string{at, "192.0.2.7:1"}) {
+		t.Fatalf("after it: %v", got)
+	}
+}
+
 // One no is enough, on either side, and said on the other.
 func TestPairingRefused(t *testing.T) {
 	a, b := newHost(t, "a", local, Options{}), newHost(t, "b", local, Options{})
@@ -541,20 +561,25 @@ func FuzzPairing(f *testing.F) {
 		}
 		return b.Bytes()
 	}
-	f.Add(say(framePairHello, pairHello{Name: "a\x1b", Addresses: []string{"10.0.0.1:1", "x"}, Commitment: []byte{1}, Proof: []byte{2}}))
+	f.Add(say(framePairHello, pairHello{Name: "a\x1b", Commitment: []byte{1}, Proof: []byte{2}}))
+	f.Add(say(framePairYes, pairYes{Addresses: []string{"10.0.0.1:1", "x"}}))
 	f.Add(say(framePairNo, pairNo{Reason: "no\n"}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		// Any body under a good frame, and the bytes as they are.
-		for _, data := range [][]byte{data, framed(framePairHello, data), framed(framePairNo, data)} {
+		for _, data := range [][]byte{data, framed(framePairHello, data), framed(framePairYes, data), framed(framePairNo, data)} {
 			var h pairHello
+			var y pairYes
 			err := receivePairing(NewFrames(bytes.NewBuffer(data)), framePairHello, &h)
+			if err != nil {
+				err = receivePairing(NewFrames(bytes.NewBuffer(data)), framePairYes, &y)
+			}
 			if no, ok := errors.AsType[*PairingRefusedError](err); ok && printable(no.Reason) != no.Reason {
 				t.Fatalf("a reason plays with the terminal: %q", no.Reason)
 			}
 			if err != nil {
 				continue
 			}
-			p := h.clean(Peer{ID: key.ID(), Key: key.Public()}, "10.0.0.9:44843")
+			p := Peer{ID: key.ID(), Key: key.Public(), Name: CleanName(h.Name), Addresses: y.added([]string{"10.0.0.9:44843"})}
 			if err := p.check(); err != nil {
 				t.Fatal(err)
 			}

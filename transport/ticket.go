@@ -106,7 +106,7 @@ func (e *Endpoint) MakeTicket(life time.Duration) (Ticket, time.Time) {
 		e.tickets.live = slices.Delete(e.tickets.live, 0, 1)
 	}
 	e.tickets.live = append(e.tickets.live, liveTicket{token, expires})
-	return Ticket{Name: e.hello().Name, ID: e.ID(), Token: token, Addresses: e.Addresses()}, expires
+	return Ticket{Name: e.Name(), ID: e.ID(), Token: token, Addresses: e.Addresses()}, expires
 }
 
 var errNoTicket = errors.New("the ticket is not good here (any more): it was used, its time is over, or hither was started anew since: make another one with 'hither pair --ticket'")
