@@ -72,7 +72,6 @@ type glass struct {
 	conn  net.Conn
 	lines *bufio.Scanner
 	tray  *deskTray
-	at    *deskWindow
 	shots *int
 }
 
