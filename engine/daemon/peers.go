@@ -129,7 +129,7 @@ func (d *Daemon) peerApps(ctx context.Context, peer transport.Peer) (*control.Ap
 	if err == nil && first.Type == frameNo {
 		var why string
 		if err = first.Decode(&why); err == nil {
-			return nil, errors.New(printable(why, 500))
+			return nil, errors.New(handover.Plain(why, 500))
 		}
 	}
 	var b []byte
@@ -146,7 +146,25 @@ func (d *Daemon) peerApps(ctx context.Context, peer transport.Peer) (*control.Ap
 	if err := json.Unmarshal(b, apps); err != nil {
 		return nil, fmt.Errorf("reading the apps of %s: %w", peer.Name, err)
 	}
+	for i := range apps.Apps {
+		plain(&apps.Apps[i])
+	}
 	return apps, nil
+}
+
+// plain makes what a peer says of an app fit to be shown.
+func plain(a *control.App) {
+	for _, text := range []*string{&a.ID, &a.Name, &a.Title, &a.State, &a.Dir, &a.Origin, &a.Host, &a.Move, &a.Reason, &a.Notice} {
+		*text = handover.Plain(*text, 1000)
+	}
+	for i := range a.Command {
+		a.Command[i] = handover.Plain(a.Command[i], 1000)
+	}
+	for i := range a.Processes {
+		p := &a.Processes[i]
+		p.Name, p.State, p.Service = handover.Plain(p.Name, 100), handover.Plain(p.State, 100), handover.Plain(p.Service, 100)
+	}
+	handover.PlainProblems(a.Problems)
 }
 
 // resolveAll settles undecided moves: at once when a peer comes or a move has

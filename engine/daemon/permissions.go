@@ -180,14 +180,14 @@ func (a acceptor) Consent(ctx context.Context, id string, offer *handover.Offer,
 	if check {
 		return []string{fmt.Sprintf("a person on %s will be asked whether %s may %s it", d.self(), peer.Name, verbs[what])}, nil
 	}
-	text := fmt.Sprintf("%s wants to send you %s. It would run on this machine, as you.", peer.Name, printable(app, 80))
+	text := fmt.Sprintf("%s wants to send you %s. It would run on this machine, as you.", peer.Name, handover.Plain(app, 80))
 	if offer == nil {
 		if f, err := d.find(app); err == nil {
 			app = f.app.Name // the peer may have said no more than the beginning
 		}
-		text = fmt.Sprintf("%s wants to take %s from this machine to itself.", peer.Name, printable(app, 80))
+		text = fmt.Sprintf("%s wants to take %s from this machine to itself.", peer.Name, handover.Plain(app, 80))
 	}
-	return nil, d.ask(ctx, peer, what, printable(app, 80), text, waiting)
+	return nil, d.ask(ctx, peer, what, handover.Plain(app, 80), text, waiting)
 }
 
 // ownedBy says whether an app that is here was first started by the peer.
@@ -202,8 +202,8 @@ func (d *Daemon) mayReturn(ctx context.Context, id, app, name string) error {
 	if err != nil || !asked || d.departed.at(app, id) {
 		return err
 	}
-	return d.ask(ctx, peer, control.PermitSend, printable(name, 80),
-		fmt.Sprintf("%s wants to return the files of %s, which was started here.", peer.Name, printable(name, 80)), func(string) {})
+	return d.ask(ctx, peer, control.PermitSend, handover.Plain(name, 80),
+		fmt.Sprintf("%s wants to return the files of %s, which was started here.", peer.Name, handover.Plain(name, 80)), func(string) {})
 }
 
 // mayWatch says whether a peer may see the list of apps. It looks at it again and

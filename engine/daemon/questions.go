@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"hither/engine/control"
 	"hither/transport"
@@ -218,14 +217,4 @@ func (d *Daemon) answerQuestion(r *http.Request) (any, error) {
 	}
 	d.questions.open[i].say(in.Answer)
 	return nil, nil
-}
-
-// printable keeps a text of another machine short, and from playing with a terminal.
-func printable(text string, most int) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text[:min(len(text), most)])
 }

@@ -132,6 +132,7 @@ func decode(b []byte) (*message, error) {
 	if m.Move != "" && !validMove(m.Move) || m.Offer != nil && !validMove(m.Offer.Move) {
 		return nil, fmt.Errorf("reading a frame: %s with a move id that is none", m.Kind)
 	}
+	m.clean()
 	return m, nil
 }
 

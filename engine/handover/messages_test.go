@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -70,6 +71,36 @@ func TestMessagesThatMakeNoSense(t *testing.T) {
 	}
 	if _, err := encode(&message{Kind: kindOffer, Offer: &Offer{Files: make([]byte, MaxFrame)}}); err == nil {
 		t.Error("a frame that is too large was encoded")
+	}
+}
+
+// TestWords: nothing that another host says for people plays with their terminal.
+func TestWords(t *testing.T) {
+	const evil = "\x1b[2J\x1b]0;you\x07\u009b31m\u202eb"
+	problems := []Problem{{What: evil, Cure: evil, Side: evil}}
+	m := &message{Kind: kindOffer, Reason: evil + "\nmore", Notes: []string{evil},
+		Offer:    &Offer{Move: "abcdefgh", App: "x", Name: evil, From: evil, Notes: []string{evil}, Needs: []string{evil}},
+		Answer:   &Answer{Host: evil, Problems: problems, Notes: []string{evil}},
+		Progress: &Progress{App: evil, State: evil, Note: evil + strings.Repeat("ü", 200)},
+		Result:   &Result{App: evil, From: evil, To: evil, Reason: evil, Problems: problems, Notes: []string{evil}}}
+	b, err := cbor.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = cbor.Marshal(got); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"\x1b", "\u009b", "\u202e"} {
+		if strings.Contains(string(b), bad) {
+			t.Errorf("%q comes through", bad)
+		}
+	}
+	if n := got.Progress.Note; len(n) > maxNames || !utf8.ValidString(n) || !strings.HasSuffix(got.Reason, "b more") {
+		t.Errorf("a note of %d bytes, the reason %q", len(n), got.Reason)
 	}
 }
 

@@ -105,7 +105,6 @@ func (p *party) read(ctx context.Context) {
 				(*touch)()
 			}
 			if tell := p.progress.Load(); tell != nil {
-				m.Progress.Note = plain(m.Progress.Note)
 				(*tell)(*m.Progress)
 			}
 			continue

@@ -1,10 +1,8 @@
 package handover
 
 import (
-	"strings"
 	"sync"
 	"time"
-	"unicode"
 )
 
 // Outcome is how a move ended.
@@ -53,19 +51,6 @@ type Progress struct {
 	// Note says what is waited for, when it is a person: "waiting for a person on
 	// b to agree".
 	Note string `cbor:"10,keyasint,omitempty" json:"note,omitempty"`
-}
-
-// plain keeps what another host says short, and from playing with a terminal.
-func plain(text string) string {
-	if len(text) > 200 {
-		text = text[:200]
-	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
 }
 
 // meter turns reports into progress, not oftener than every 100 ms.
