@@ -106,7 +106,6 @@ type machineCard struct {
 	sign    *sign
 	name    *text
 	facts   *text
-	trust   *sign
 	pair    *press
 	more    *press
 	head    *choice

@@ -210,7 +210,6 @@ type pill struct {
 	ground *block
 	label  *text
 	tone   tone
-	tapped func()
 }
 
 func newPill(said string, t tone) *pill {

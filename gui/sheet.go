@@ -63,18 +63,19 @@ func (l *sheetLayout) MinSize(o []fyne.CanvasObject) fyne.Size {
 	if room.Width > 0 {
 		width = min(width, room.Width-gap*4)
 	}
-	for _, c := range o {
-		// Text that wraps needs to know its width before its height.
-		if c.Size().Width != width {
-			c.Resize(fyne.NewSize(width, c.Size().Height))
-		}
-		height := c.MinSize().Height
-		if room.Height > 0 {
-			height = min(height, room.Height-gap*4)
-		}
-		return fyne.NewSize(width, height)
+	if len(o) == 0 {
+		return fyne.NewSize(width, 0)
 	}
-	return fyne.NewSize(width, 0)
+	// Text that wraps needs to know its width before its height.
+	c := o[0]
+	if c.Size().Width != width {
+		c.Resize(fyne.NewSize(width, c.Size().Height))
+	}
+	height := c.MinSize().Height
+	if room.Height > 0 {
+		height = min(height, room.Height-gap*4)
+	}
+	return fyne.NewSize(width, height)
 }
 
 func (l *sheetLayout) Layout(o []fyne.CanvasObject, size fyne.Size) {

@@ -40,7 +40,6 @@ func shrink(t *text)   { t.shrink = true }
 func wide(t *text)     { t.wide = true }
 
 func colored(c fyne.ThemeColorName) textOption { return func(t *text) { t.color = c } }
-func sized(s float32) textOption               { return func(t *text) { t.size = s } }
 
 func newText(lines int, said string, options ...textOption) *text {
 	t := &text{size: textBody, color: theme.ColorNameForeground, said: said}

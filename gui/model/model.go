@@ -17,9 +17,8 @@ type Model struct {
 	// Changed is called after each change of the State, from any goroutine; it must not wait.
 	changed func()
 
-	start   chan struct{}
-	pulse   Pulse
-	watched chan struct{} // somebody began to look
+	start chan struct{}
+	pulse Pulse
 
 	mu      sync.Mutex
 	state   State

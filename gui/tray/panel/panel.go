@@ -39,8 +39,7 @@ type Icon struct {
 
 // Panel is at work from Open to Close.
 type Panel struct {
-	conn   *dbus.Conn
-	theirs bool // conn is not ours to close
+	conn *dbus.Conn
 
 	mu      sync.Mutex
 	items   []string
