@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -53,8 +54,11 @@ func (e *UnreachableError) Error() string {
 	if len(e.Tried) == 0 {
 		return fmt.Sprintf("no address of %s is known: give one as host:port", e.Peer)
 	}
-	return fmt.Sprintf("%s does not answer at %s: is it switched on, and does hither run there? (%v)",
-		e.Peer, strings.Join(e.Tried, ", "), e.Err)
+	said := fmt.Sprintf("%s does not answer at %s: is it switched on, and does hither run there?", e.Peer, strings.Join(e.Tried, ", "))
+	if e.Err == nil || errors.Is(e.Err, context.DeadlineExceeded) {
+		return said // that it took too long is all there is to say
+	}
+	return fmt.Sprintf("%s (%v)", said, e.Err)
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }

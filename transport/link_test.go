@@ -2,8 +2,10 @@ package transport
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand"
 	"net"
@@ -152,5 +154,21 @@ func TestLongCutIsNoticed(t *testing.T) {
 	n.Up(1)
 	if _, _, err := a.Ping(within(t, 10*time.Second), peer); err != nil {
 		t.Errorf("after the link came back: %v", err)
+	}
+}
+
+func TestUnreachableInWords(t *testing.T) {
+	const said = "laptop does not answer at 192.0.2.7:44843: is it switched on, and does hither run there?"
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("dialling: %w", context.DeadlineExceeded), said},
+		{errors.New("no route to host"), said + " (no route to host)"},
+		{nil, said},
+	} {
+		if got := (&UnreachableError{Peer: "laptop", Tried: []string{"192.0.2.7:44843"}, Err: c.err}).Error(); got != c.want {
+			t.Errorf("%v: %s", c.err, got)
+		}
 	}
 }
