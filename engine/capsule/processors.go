@@ -18,6 +18,9 @@ import (
 // meanwhile: when that ends otherwise than by done, he has died, and the keeper gives them
 // back. Should both die, the next daemon does.
 
+// gatheredDone is what done says.
+const gatheredDone = 1
+
 // Gathered keeps which processors the app's threads have, before they are gathered. done is
 // said when they have them again.
 func (c *Capsule) Gathered(before kernel.Processors) (done func(), err error) {
@@ -35,6 +38,8 @@ func (c *Capsule) Gathered(before kernel.Processors) (done func(), err error) {
 	}
 	return func() {
 		_ = os.Remove(file) // the capsule may have gone with all it had
+		// Said, since the end of the connection alone may be heard when they are gathered once more.
+		_, _ = conn.Write([]byte{gatheredDone})
 		conn.Close()
 	}, nil
 }
@@ -44,7 +49,9 @@ func (k *keeper) whileGathered(c net.Conn) error {
 	if err := reply(c, response{}); err != nil {
 		return err
 	}
-	io.Copy(io.Discard, c) //nolint:errcheck // its end is all that counts
+	if n, _ := io.Copy(io.Discard, c); n > 0 { // how it ends does not matter
+		return nil
+	}
 	return giveProcessorsBack(k.dir, k.state.Init.Pid)
 }
 
