@@ -314,3 +314,30 @@ func TestWatchAfterUnpairing(t *testing.T) {
 		t.Error("the answer outlives the pairing")
 	}
 }
+
+// Nobody is asked for an app that is not here, unless the asker may not know that.
+func TestNobodyIsAskedForWhatIsNotHere(t *testing.T) {
+	d, peer := consenting(t)
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	var err error
+	if d.departed, err = openDeparted(); err != nil {
+		t.Fatal(err)
+	}
+	d.moves = &handover.Moves{Journal: handover.FileJournal{Dir: t.TempDir()}}
+	d.questions.life = 50 * time.Millisecond
+	bring := func(maySee bool) error {
+		peer.Permissions = map[string]bool{control.PermitWatch: maySee}
+		if err := d.trust.Put(peer); err != nil {
+			t.Fatal(err)
+		}
+		_, err := acceptor{d}.Consent(t.Context(), string(peer.ID), nil, "vim", false, func(string) {})
+		return err
+	}
+	if err := bring(true); err == nil || !strings.Contains(err.Error(), `no app "vim"`) {
+		t.Fatalf("who may see what runs here: %v", err)
+	}
+	if err := bring(false); err == nil || !strings.Contains(err.Error(), "nobody on") {
+		t.Fatalf("who may not: %v", err)
+	}
+}

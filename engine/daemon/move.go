@@ -159,13 +159,22 @@ func (d *Daemon) gone(id string) {
 	}
 }
 
-func (a acceptor) Source(peer, app string) (handover.Source, error) {
-	found, err := a.d.find(app)
+// here finds an app that a peer wants to have from here.
+func (a acceptor) here(app string) (*found, error) {
+	f, err := a.d.find(app)
 	if err != nil {
 		return nil, err
 	}
-	if found.capsule == nil {
+	if f.capsule == nil {
 		return nil, fmt.Errorf("%s is not on %s", app, a.d.self())
+	}
+	return f, nil
+}
+
+func (a acceptor) Source(peer, app string) (handover.Source, error) {
+	found, err := a.here(app)
+	if err != nil {
+		return nil, err
 	}
 	ctx, stop := context.WithTimeout(a.d.ctx, 10*time.Second)
 	defer stop()

@@ -177,6 +177,12 @@ func (a acceptor) Consent(ctx context.Context, id string, offer *handover.Offer,
 	if offer != nil && d.departed.at(offer.App, id) || offer == nil && d.ownedBy(app, id) {
 		return nil, nil // it comes home, from where it was sent; or the other way round
 	}
+	if offer == nil && permission(peer, control.PermitWatch) == control.Allow {
+		// Who may see what runs here is told that it does not; nobody is asked for it.
+		if _, err := a.here(app); err != nil {
+			return nil, err
+		}
+	}
 	if check {
 		return []string{fmt.Sprintf("a person on %s will be asked whether %s may %s it", d.self(), peer.Name, verbs[what])}, nil
 	}
