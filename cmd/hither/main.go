@@ -94,8 +94,8 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hither",
 		Short: "Move running apps between machines",
-		Long: `hither moves a running app - its processes, its open files, its terminal - from one
-Linux machine to another while it runs, without root and without the app's help.
+		Long: `hither moves a running app - its processes, its windows, its open files, its terminal -
+from one Linux machine to another while it runs, without root and without the app's help.
 
 An app that is started with "hither run" can move. The machines that it can move
 to are those that were paired with this one.`,
@@ -117,19 +117,12 @@ to are those that were paired with this one.`,
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
 			c.GroupID = group
-			if args := c.Args; args != nil {
-				c.Args = func(c *cobra.Command, a []string) error {
-					if err := args(c, a); err != nil {
-						return misuse(c, err)
-					}
-					return nil
-				}
-			}
 			root.AddCommand(c)
 		}
 	}
 	add("apps", runCommand(), lsCommand(), inspectCommand(), attachCommand(), execCommand(), stopCommand(), filesCommand(), menuCommand())
 	add("moves", checkCommand(), sendCommand(), bringCommand(), claimCommand())
 	add("hosts", peersCommand(), pairCommand(), unpairCommand(), permitCommand(), answerCommand(), doctorCommand(), eventsCommand(), daemonCommand())
+	checkArguments(root)
 	return root
 }

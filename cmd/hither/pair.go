@@ -96,7 +96,10 @@ the two needs the other's.`,
 				if err != nil {
 					return failed("reading a card or a ticket", err)
 				}
-				what = strings.TrimSpace(string(b))
+				if what = strings.TrimSpace(string(b)); what == "" {
+					return &failure{err: errors.New("there was nothing to read"), code: exitUsage,
+						hint: "what `hither pair --ticket` or `hither pair --export` prints on the other host belongs into the input"}
+				}
 			}
 			switch {
 			case transport.IsTicket(what):

@@ -56,6 +56,37 @@ func misuse(c *cobra.Command, err error) error {
 	return &failure{err: err, code: exitUsage, hint: fmt.Sprintf("`%s --help` shows how", c.CommandPath())}
 }
 
+// checkArguments makes a command, and those below it, say what they want if they get something else.
+func checkArguments(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		checkArguments(sub)
+	}
+	check := c.Args
+	if check == nil {
+		return
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		err := check(c, args)
+		if err == nil {
+			return nil
+		}
+		_, wants, _ := strings.Cut(c.Use, " ")
+		switch {
+		case c.HasSubCommands() && len(args) > 0:
+			c.SuggestionsMinimumDistance = 2
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				return &failure{err: err, code: exitUsage, hint: fmt.Sprintf("there is `%s %s`", c.CommandPath(), strings.Join(near, "`, and `"+c.CommandPath()+" "))}
+			}
+			return &failure{err: err, code: exitUsage, hint: fmt.Sprintf("`%s --help` lists the commands", c.CommandPath())}
+		case wants == "" && len(args) > 0:
+			err = fmt.Errorf("`%s` wants no argument: %s", c.CommandPath(), strings.Join(args, " "))
+		case strings.Contains(err.Error(), "arg(s)"): // cobra counts
+			err = fmt.Errorf("`%s` wants %s", c.CommandPath(), wants)
+		}
+		return misuse(c, err)
+	}
+}
+
 // complain says what went wrong, and gives the exit code.
 func complain(err error) int {
 	if err == nil {

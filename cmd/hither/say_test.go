@@ -57,3 +57,28 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
+
+func TestWrongArguments(t *testing.T) {
+	for args, want := range map[string][2]string{
+		"attach":             {"`hither attach` wants APP", "`hither attach --help` shows how"},
+		"send x":             {"`hither send` wants APP PEER", "`hither send --help` shows how"},
+		"exec x":             {"`hither exec` wants APP COMMAND [ARG ...]", "`hither exec --help` shows how"},
+		"peers address b":    {"`hither peers address` wants PEER HOST[:PORT]", "`hither peers address --help` shows how"},
+		"ls mousepad":        {"`hither ls` wants no argument: mousepad", "`hither ls --help` shows how"},
+		"permit a b":         {"give a host, what it may do, and allow, deny or ask", "`hither permit --help` shows how"},
+		"snd vim b":          {`unknown command "snd" for "hither"`, "there is `hither send`"},
+		"nothing-like-it":    {`unknown command "nothing-like-it" for "hither"`, "`hither --help` lists the commands"},
+		"peers adress b x":   {`unknown command "adress" for "hither peers"`, "there is `hither peers address`"},
+		"peers --nothing":    {"unknown flag: --nothing", "`hither peers --help` shows how"},
+		"menu remove":        {"wanted are names of apps, or --all", "`hither menu remove --help` shows how"},
+		"menu add --nothing": {"unknown flag: --nothing", "`hither menu add --help` shows how"},
+	} {
+		root := rootCommand()
+		root.SetArgs(strings.Fields(args))
+		err := root.Execute()
+		var f *failure
+		if !errors.As(err, &f) || f.code != exitUsage || f.Error() != want[0] || f.hint != want[1] {
+			t.Errorf("hither %s: %v, %+v", args, err, f)
+		}
+	}
+}
