@@ -134,7 +134,7 @@ func (o *options) up() *cobra.Command {
 		},
 	}
 	c.Flags().IntVar(&spec.Hosts, "hosts", 2, "how many hosts")
-	c.Flags().BoolVar(&noDaemon, "no-daemon", false, "do not start `hither daemon` on the hosts")
+	c.Flags().BoolVar(&noDaemon, "no-daemon", false, "do not start hither's daemon on the hosts")
 	c.Flags().BoolVar(&noDesktop, "no-desktop", false, "do not start an X server, window manager and session bus on the hosts")
 	c.Flags().BoolVar(&spec.Strangers, "strangers", false, "the hosts are not paired: people have to do it")
 	c.Flags().StringVar(&spec.VNC, "vnc", "", "let people see and use the desktops: a `folder` for sockets a.vnc, b.vnc ... of VNC; all hosts see it, too")
