@@ -280,7 +280,11 @@ func (w *Window) mainMenu() *fyne.Menu {
 		i := fyne.NewMenuItem(label, act)
 		i.Icon = icon
 		i.Disabled = w.state.Link != model.Up
-		if key != "" {
+		switch key {
+		case "":
+		case fyne.KeyF1:
+			i.Shortcut = &desktop.CustomShortcut{KeyName: key}
+		default:
 			i.Shortcut = &desktop.CustomShortcut{KeyName: key, Modifier: fyne.KeyModifierControl}
 		}
 		return i
