@@ -421,7 +421,9 @@ func (r *receiver) enter(st State) error {
 func (m *Moves) receive(p *party, offer *Offer, dst Destination, peerName string, notes []string) *Result {
 	r := &receiver{m: m, p: p, dst: dst, offer: offer, times: m.Times.filled(), notes: notes,
 		r: &Result{App: offer.Name, From: offer.From, To: m.Name}}
-	restore, err := r.build(peerName)
+	done, err := m.turn(p.ctx, offer)
+	defer done()
+	restore, err := r.build(peerName, err)
 	if r.e == nil && err == nil { // only a question, and it is answered
 		r.r.Outcome = Stayed
 		return r.r
@@ -437,13 +439,16 @@ func (m *Moves) receive(p *party, offer *Offer, dst Destination, peerName string
 	return r.r
 }
 
-// build is offer, prepare, precopy and restore. It returns the time that
-// restore took after the last byte had come.
-func (r *receiver) build(peerName string) (time.Duration, error) {
+// build is offer, prepare, precopy and restore, unless the app cannot come just now.
+// It returns the time that restore took after the last byte had come.
+func (r *receiver) build(peerName string, err error) (time.Duration, error) {
 	if err := r.enter(DestinationOffer); err != nil {
 		return 0, err
 	}
-	answer, err := r.dst.Consider(r.p.ctx, r.offer)
+	var answer *Answer
+	if err == nil {
+		answer, err = r.dst.Consider(r.p.ctx, r.offer)
+	}
 	if err == nil && len(answer.Problems) == 0 && !r.offer.Check {
 		if r.e, err = r.m.begin(SideDestination, r.offer, r.p.peer, peerName); err == nil {
 			r.e.dest = r.dst

@@ -26,7 +26,8 @@ type Moves struct {
 	Changed func()
 
 	mu      sync.Mutex
-	entries map[string]*entry // by move and side
+	entries map[string]*entry        // by move and side
+	coming  map[string]chan struct{} // by app: a move brings it here; closed at its end
 	damaged []Damage
 }
 
