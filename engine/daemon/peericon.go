@@ -89,19 +89,11 @@ func (d *Daemon) peerIcon(ctx context.Context, peer transport.Peer, app string, 
 func (d *Daemon) askPeerIcon(ctx context.Context, peer transport.Peer, app string, size int) (*pictured, error) {
 	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	c, err := d.connect(ctx, peer)
+	s, end, err := d.converseWith(ctx, peer, frameIconAsk, iconAsk{app, size})
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close("thank you")
-	s, err := c.OpenStream(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(ctx, s.Cancel)()
-	if err := s.Frames.Send(frameIconAsk, iconAsk{app, size}); err != nil {
-		return nil, err
-	}
+	defer end()
 	var b []byte
 	if err := s.ReceiveInto(frameIcon, &b, maxIconBytes); err != nil {
 		return nil, fmt.Errorf("asking %s for an icon: %w", peer.Name, err)

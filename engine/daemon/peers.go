@@ -108,23 +108,34 @@ func (d *Daemon) connect(ctx context.Context, peer transport.Peer) (*transport.C
 	return d.endpoint.Dial(ctx, peer)
 }
 
+// converseWith begins a conversation with a peer by its first frame; end ends it, as ctx does.
+func (d *Daemon) converseWith(ctx context.Context, peer transport.Peer, first transport.FrameType, v any) (s *transport.Stream, end func(), err error) {
+	c, err := d.connect(ctx, peer)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s, err = c.OpenStream(ctx); err != nil {
+		c.Close("thank you")
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, s.Cancel)
+	end = func() { stop(); c.Close("thank you") }
+	if err := s.Frames.Send(first, v); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return s, end, nil
+}
+
 // peerApps asks a peer for its apps.
 func (d *Daemon) peerApps(ctx context.Context, peer transport.Peer) (*control.Apps, error) {
 	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	c, err := d.connect(ctx, peer)
+	s, end, err := d.converseWith(ctx, peer, frameList, struct{}{})
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close("thank you")
-	s, err := c.OpenStream(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(ctx, s.Cancel)()
-	if err := s.Frames.Send(frameList, struct{}{}); err != nil {
-		return nil, err
-	}
+	defer end()
 	first, err := s.Receive(maxApps)
 	if err == nil && first.Type == frameNo {
 		var why string

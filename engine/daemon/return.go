@@ -104,25 +104,17 @@ func (d *Daemon) sendHome(ctx context.Context, peer transport.Peer, ask *homeAsk
 	if len(ask.Need) > handover.MaxFrame {
 		return nil, errors.New("the list of its files is too long")
 	}
-	c, err := d.connect(ctx, peer)
+	s, end, err := d.converseWith(ctx, peer, frameHome, ask)
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close("thank you")
-	s, err := c.OpenStream(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(ctx, s.Cancel)()
-	if err := s.Frames.Send(frameHome, ask); err != nil {
-		return nil, err
-	}
+	defer end()
 	var want homeWant
 	if err := s.ReceiveInto(frameHomeWant, &want, handover.MaxFrame); err != nil {
 		return nil, fmt.Errorf("waiting for its answer: %w", err)
 	}
 	if want.Error != "" {
-		return nil, errors.New(want.Error)
+		return nil, errors.New(handover.Plain(want.Error, 1000))
 	}
 	answer, err := files.DecodeAnswer(want.Answer, need)
 	if err != nil {
@@ -141,7 +133,7 @@ func (d *Daemon) sendHome(ctx context.Context, peer transport.Peer, ask *homeAsk
 		return nil, fmt.Errorf("waiting for its confirmation: %w", err)
 	}
 	if done.Error != "" {
-		return nil, errors.New(done.Error)
+		return nil, errors.New(handover.Plain(done.Error, 1000))
 	}
 	return done.Outcomes, sent
 }
