@@ -187,13 +187,21 @@ func (a acceptor) Consent(ctx context.Context, id string, offer *handover.Offer,
 		return []string{fmt.Sprintf("a person on %s will be asked whether %s may %s it", d.self(), peer.Name, verbs[what])}, nil
 	}
 	text := fmt.Sprintf("%s wants to send you %s. It would run on this machine, as you.", peer.Name, handover.Plain(app, 80))
+	meant, was := app, ""
 	if offer == nil {
 		if f, err := d.find(app); err == nil {
-			app = f.app.Name // the peer may have said no more than the beginning
+			app, was = f.app.Name, f.app.ID // the peer may have said no more than the beginning
 		}
 		text = fmt.Sprintf("%s wants to take %s from this machine to itself.", peer.Name, handover.Plain(app, 80))
 	}
-	return nil, d.ask(ctx, peer, what, handover.Plain(app, 80), text, waiting)
+	if err := d.ask(ctx, peer, what, handover.Plain(app, 80), text, waiting); err != nil || was == "" {
+		return nil, err
+	}
+	// Another one may have come to fit what the peer said, while the person thought.
+	if f, err := d.find(meant); err != nil || f.app.ID != was {
+		return nil, fmt.Errorf("%s is not on %s any more", app, d.self())
+	}
+	return nil, nil
 }
 
 // ownedBy says whether an app that is here was first started by the peer.
