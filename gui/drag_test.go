@@ -39,7 +39,7 @@ func TestDragSendsAndTells(t *testing.T) {
 	if m.App != "pad" || m.Peer != "laptopid" || m.Here {
 		t.Fatalf("another move: %+v", m)
 	}
-	m.Tell(handover.Progress{Move: "m", App: "mousepad", State: handover.SourcePreCopy, Round: 2, Done: 12 << 20, Total: 48 << 20, Rate: 20 << 20, Left: 2})
+	m.Tell(handover.Progress{Move: "m", App: "mousepad", State: handover.SourcePreCopy, Round: 2, Done: 12e6, Total: 48e6, Rate: 20e6, Left: 2})
 	r.until("the card shows how far it is", func() bool {
 		return card.bar.Visible() && card.bar.share > 0 && card.detail.said == "12 MB of 48 MB · 20 MB/s · round 2"
 	})

@@ -286,7 +286,7 @@ func TestWrap(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{bytesText(0), "0 bytes"}, {bytesText(5 << 20), "5.0 MB"}, {bytesText(300 << 20), "300 MB"}, {bytesText(9 << 30), "9.0 GB"}, {span(35), "35 ms"}, {span(1234), "1.2 s"}, {span(61_000), "1 min 1 s"},
+		{bytesText(0), "0 bytes"}, {bytesText(936_300), "936 kB"}, {bytesText(999_600), "1.0 MB"}, {bytesText(5e6), "5.0 MB"}, {bytesText(300e6), "300 MB"}, {bytesText(9e9), "9.0 GB"}, {bytesText(25_300e6), "25 GB"}, {span(35), "35 ms"}, {span(1234), "1.2 s"}, {span(61_000), "1 min 1 s"},
 		{age(90 * time.Second), "1 min"}, {age(50 * time.Hour), "2 days"}, {spaced("123456"), "123 456"},
 	} {
 		if c.got != c.want {

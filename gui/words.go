@@ -12,18 +12,20 @@ import (
 
 // What is said to people: in their words, without the terms of the trade.
 
+// bytesText counts as the command does, in thousands.
 func bytesText(n uint64) string {
+	v := float64(n)
 	switch {
-	case n >= 10<<30:
-		return fmt.Sprintf("%.0f GB", float64(n)/(1<<30))
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GB", float64(n)/(1<<30))
-	case n >= 10<<20:
-		return fmt.Sprintf("%.0f MB", float64(n)/(1<<20))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%.0f kB", float64(n)/(1<<10))
+	case v >= 9.95e9:
+		return fmt.Sprintf("%.0f GB", v/1e9)
+	case v >= 999.5e6:
+		return fmt.Sprintf("%.1f GB", v/1e9)
+	case v >= 9.95e6:
+		return fmt.Sprintf("%.0f MB", v/1e6)
+	case v >= 999.5e3:
+		return fmt.Sprintf("%.1f MB", v/1e6)
+	case v >= 1e3:
+		return fmt.Sprintf("%.0f kB", v/1e3)
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
