@@ -327,7 +327,7 @@ func (w *Window) openQuestion(q control.Question) {
 	remains := newText(1, "", small, muted)
 	hint := ""
 	if q.Permit == control.PermitSend {
-		hint = "An app that is sent to you runs here as you do. Take it only from machines that you trust."
+		hint = "Take apps only from machines that you trust."
 	}
 	body := vstack(gap*1.5, row(gap*1.5, newSign(theme.ComputerIcon(), 36, colorAccent), newText(3, said, head, shrink), container.NewWithoutLayout()))
 	if hint != "" {

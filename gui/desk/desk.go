@@ -220,7 +220,7 @@ func (d *Desk) noTray() {
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		log.Printf("noting that there is no tray: %v", err) // it is told once more, then
 	}
-	d.model.Tell(model.Notice{Text: "Your desktop shows no icons of programs in the background, so hither is this window",
+	d.model.Tell(model.Notice{Text: "Your desktop shows no tray icons, so hither is in this window only",
 		Hint: "On GNOME, the extension \"AppIndicator and KStatusNotifierItem Support\" shows them. Until then, closing the window ends hither's window; your apps and the background service go on.", Problem: true})
 }
 

@@ -162,7 +162,7 @@ func TestInTheTray(t *testing.T) {
 // once in his life, and the cross ends the program.
 func TestNoTray(t *testing.T) {
 	desktop(t)
-	for i, want := range []string{"Your desktop shows no icons of programs in the background, so hither is this window", ""} {
+	for i, want := range []string{"Your desktop shows no tray icons, so hither is in this window only", ""} {
 		r := newRig(t, Options{Background: true, Patience: 50 * time.Millisecond})
 		r.win.next(t, "show")
 		deadline := time.Now().Add(waitTime)
