@@ -50,6 +50,8 @@ type keeper struct {
 	mainDue bool             // somebody is about to call mainEnded
 	mainEnd chan struct{}    // closed when the app's first process has ended, or will never end here
 
+	endsWith bool // a process with windows is being waited for, see endWith
+
 	visits  int        // conversations under way
 	left    *sync.Cond // mu; one of them is over
 	closing bool       // no more are begun

@@ -220,18 +220,22 @@ func exitStatus(status int) int {
 	return ws.ExitStatus()
 }
 
+// awaitEnd waits for the end of a process, by a pidfd that does not block.
+func awaitEnd(pidfd *os.File) error {
+	raw, err := pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return err == nil && n == 1
+	})
+}
+
 // watch waits for pid 1's end.
 func (k *keeper) watch() {
 	defer close(k.dead)
-	raw, err := k.pidFile.SyscallConn()
-	if err == nil {
-		err = raw.Read(func(fd uintptr) bool {
-			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			n, err := unix.Poll(fds, 0)
-			return err == nil && n == 1
-		})
-	}
-	if err != nil {
+	if err := awaitEnd(k.pidFile); err != nil {
 		k.log.Error("watching pid 1", "error", err)
 	}
 	unix.Wait4(k.state.Init.Pid, nil, unix.WNOHANG, nil) //nolint:errcheck // not our child if we adopted it
