@@ -11,6 +11,10 @@ import (
 	"hither/engine/display"
 )
 
+// becoming is for tests: what happens to a process that has placed descriptors and
+// is about to exec.
+var becoming = func(*Spec) {}
+
 // becomeInit makes what pid 1 holds and becomes it; net is the network's
 // descriptor or -1. It returns only if that fails.
 func becomeInit(s *Spec, net int) error {
@@ -59,8 +63,8 @@ func becomeInit(s *Spec, net int) error {
 		return err
 	}
 
-	// From here on numbers are taken that may be Go's own: nothing but plain
-	// system calls until exec.
+	// From here on numbers are taken that may be Go's own, though none that it
+	// cannot do without (reserve): nothing but plain system calls until exec.
 	held[0], held[1], held[2] = null, null, null
 	for n := 0; n <= FDLast; n++ {
 		fd, ok := held[n]
@@ -73,6 +77,7 @@ func becomeInit(s *Spec, net int) error {
 			os.Exit(1)
 		}
 	}
+	becoming(s)
 	// The app's first process becomes pid 2: Go's threads, whose ids come
 	// next, are gone after exec.
 	_, err = unix.Write(lastPid, []byte("1"))
@@ -107,6 +112,23 @@ func enterRoot() error {
 		return fmt.Errorf("entering the new root: %w", err)
 	}
 	return nil
+}
+
+// reserve takes all descriptors from FDFirst to FDLast that are free, before Go's
+// runtime has one of them for its epoll: when a process that is about to exec puts
+// something else there, any other thread that happens to poll ends it. It comes
+// before files are opened; fd is any descriptor.
+func reserve(fd int) {
+	for {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, FDFirst)
+		if err != nil {
+			return
+		}
+		if n > FDLast {
+			unix.Close(n)
+			return
+		}
+	}
 }
 
 // high moves a descriptor out of the range that pid 1's numbers come from.

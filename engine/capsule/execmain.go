@@ -54,6 +54,7 @@ func (e *ExecError) Error() string { return e.Text }
 // capabilities, that becomes the app or a command beside it, with none.
 func ExecMain() {
 	runtime.LockOSThread() // capabilities belong to a thread, and this one will exec
+	reserve(0)
 	answers, err := takeOrder()
 	var e *ExecError
 	code := 126
@@ -192,8 +193,7 @@ func (o *order) carryOut(fds []int) error {
 	return &ExecError{code, fmt.Sprintf("%s: %v", o.Argv[0], err)}
 }
 
-// handOver places sockets from descriptor 3 on; nothing but exec may follow,
-// since those numbers may be Go's own.
+// handOver places sockets from descriptor 3 on, numbers that are reserved.
 func (o *order) handOver(fds []int) error {
 	if o.Listen > len(fds) {
 		return errors.New("a socket is missing from the order")

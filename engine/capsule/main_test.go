@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hither/engine/paths"
 )
 
@@ -20,6 +22,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "capsule-init":
+			becoming = hesitate
 			InitMain()
 		case "capsule-exec":
 			ExecMain()
@@ -53,6 +56,31 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// hesitate is a loaded machine: threads go on for a while, and poll, before exec.
+func hesitate(s *Spec) {
+	if s.Hostname != "hesitant" {
+		return
+	}
+	go func() {
+		for {
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	for began := time.Now(); time.Since(began) < 50*time.Millisecond; {
+		unix.Getppid()
+	}
+}
+
+// TestHesitant: a capsule is made however long the step to its pid 1 takes.
+func TestHesitant(t *testing.T) {
+	ctx := lab(t)
+	s := shell("true")
+	s.Hostname = "hesitant"
+	if out, status := run(t, ctx, s); status != 0 {
+		t.Errorf("status %d, %q", status, out)
+	}
 }
 
 // lateBridge is how long the start of a bridge takes longer.
