@@ -12,7 +12,7 @@ import (
 
 // alpn names the protocol and its version; a host that speaks another one
 // fails in the handshake.
-const alpn = "hither/1"
+const alpn = "hither/2"
 
 // base is what both sides share. No chain is verified and no name is looked
 // at: a host is its key, and VerifyConnection, which TLS calls in every
