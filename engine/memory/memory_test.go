@@ -267,6 +267,9 @@ func TestProcessToProcess(t *testing.T) {
 		if sent.Zeros != 4<<20+PageSize || sent.Bytes != want-4<<20 {
 			t.Errorf("%d bytes of zeros, %d of others", sent.Zeros, sent.Bytes)
 		}
+		if sent.Read != want {
+			t.Errorf("%d bytes read, of %d", sent.Read, want)
+		}
 		if !options.Plain && sent.Stored >= sent.Bytes {
 			t.Errorf("%d bytes are stored for %d", sent.Stored, sent.Bytes)
 		}

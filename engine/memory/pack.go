@@ -90,6 +90,7 @@ func (s *sender) pack(c *chunk) {
 			what, n := stretch(c.buf[p.at+done:p.at+p.n], other)
 			at, addr := p.at+done, p.addr+uint64(done)
 			done += n
+			c.totals.Read += uint64(n)
 			r := run{kind: c.source.Kind, id: c.source.ID, addr: addr, length: uint32(n)}
 			switch what {
 			case allZero:

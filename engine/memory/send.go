@@ -48,6 +48,7 @@ type Options struct {
 // Totals is what a stream carried.
 type Totals struct {
 	Runs   uint64
+	Read   uint64 // memory that was looked at, of a sender: how far it is
 	Bytes  uint64 // memory that runs stand for
 	Stored uint64 // payload on the wire
 	Like   uint64 // memory that is told of as the same as an earlier process's
@@ -307,6 +308,7 @@ func (s *sender) write(ctx context.Context, w io.Writer, ordered <-chan *chunk) 
 
 func (t *Totals) add(o *Totals) {
 	t.Runs += o.Runs
+	t.Read += o.Read
 	t.Bytes += o.Bytes
 	t.Stored += o.Stored
 	t.Like += o.Like

@@ -114,7 +114,7 @@ func (s *Source) PreCopy(ctx context.Context, w io.Writer, n int, report handove
 		total += memory.Size(m.Ranges)
 	}
 	totals, err := memory.Send(ctx, w, next.Sources, memory.Options{Live: true,
-		Progress: func(t memory.Totals) { report(t.Bytes+t.Zeros, total) }})
+		Progress: func(t memory.Totals) { report(t.Read, total) }})
 	return handover.RoundTotals{Bytes: totals.Bytes, Again: err == nil && s.rounds.again(n, total)}, err
 }
 

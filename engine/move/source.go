@@ -243,7 +243,7 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 	}
 	told := s.telling(ctx, report)
 	totals, err := memory.Send(ctx, w, s.frozen.Memory, memory.Options{
-		Progress: func(t memory.Totals) { told(t.Bytes+t.Zeros, total) }})
+		Progress: func(t memory.Totals) { told(t.Read, total) }})
 	if err == nil {
 		err = s.sendTyped(ctx, w)
 	}
