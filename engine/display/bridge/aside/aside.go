@@ -51,6 +51,7 @@ type Aside struct {
 	app, desk  side
 	selections [2]*selection
 	patience   time.Duration
+	keepTime   time.Duration
 	transfers  map[*transfer]bool
 	saves      []*transfer // that the app waits for
 	settings   settings
@@ -73,7 +74,7 @@ const (
 // Open connects to both servers, and has carried across what there is when it
 // returns. The context bounds the opening only.
 func Open(ctx context.Context, opts Options) (*Aside, error) {
-	a := &Aside{opts: opts, log: opts.Log, calls: make(chan call), done: make(chan struct{}), patience: usualPatience, transfers: map[*transfer]bool{}}
+	a := &Aside{opts: opts, log: opts.Log, calls: make(chan call), done: make(chan struct{}), patience: usualPatience, keepTime: usualKeepTime, transfers: map[*transfer]bool{}}
 	if a.log == nil {
 		a.log = slog.Default()
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// keepTime is how long owners have to give their contents before a move.
-	keepTime = 150 * time.Millisecond
+	// usualKeepTime is how long owners have to give their contents before a move.
+	usualKeepTime = 150 * time.Millisecond
 	// keepBudget is how many bytes of an app that moves are kept for the desktop
 	// that it leaves.
 	keepBudget = 16 << 20
@@ -59,11 +59,11 @@ func (a *Aside) keepAll() {
 	inside, outside := sel.at[&a.app], sel.at[&a.desk]
 	switch {
 	case inside.owner != 0 && outside.mine:
-		if sel.held = a.copy(sel, &a.app, keepBudget, time.Now().Add(keepTime)); len(sel.held) == 0 {
+		if sel.held = a.copy(sel, &a.app, keepBudget, time.Now().Add(a.keepTime)); len(sel.held) == 0 {
 			a.desk.disown(sel)
 		}
 	case outside.owner != 0 && inside.mine:
-		a.stash(a.copy(sel, &a.desk, stashBudget, time.Now().Add(keepTime)))
+		a.stash(a.copy(sel, &a.desk, stashBudget, time.Now().Add(a.keepTime)))
 	case inside.mine && len(sel.held) > 0:
 		a.stash(sel.held)
 	}
