@@ -21,10 +21,13 @@ func brightness(img *image.RGBA) int {
 // TestWindowsWhileTheyLeave: on a slow link the window stays behind, dimmed, until its app has left. A move that
 // breaks leaves it there, and it takes keys again. What is typed meanwhile is the app's, wherever it is then.
 func TestWindowsWhileTheyLeave(t *testing.T) {
-	l := desktopLab(t, "xterm")
+	l := desktopLab(t, "xterm", "perl")
 	people := l.people(t)
 	a := l.typist(t)
 	p := people["a"]
+	// What changes all the time is sent when the app has been stopped: at 4 mbit that takes 4 seconds at least.
+	p.do(t, "focus xterm")
+	p.enter(t, `perl -e 'while (1) { open F, "/dev/urandom"; read F, $x, 2000000; select undef, undef, undef, 0.1 }' & clear`)
 	a.types(t, p, "first")
 	w := p.window(t, "xterm")
 	bright := p.still(t, w.place)
