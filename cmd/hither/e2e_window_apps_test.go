@@ -73,6 +73,7 @@ func TestWindowsJava(t *testing.T) {
 			shown = p.picture(t, w.place)
 			return drawn(w.Width/4, 40), ""
 		})
+		shown = p.still(t, w.place)
 		// The box is the last thing in its line.
 		box := image.Rectangle{Min: image.Pt(w.Width-1, 0)}
 		for ; !drawn(box.Min.X, 50); box.Min.X-- {
