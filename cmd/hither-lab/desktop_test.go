@@ -125,7 +125,7 @@ func TestDesktopEndsAndStarts(t *testing.T) {
 	}
 
 	// The window manager alone is started again too.
-	l.sh("a", "kill -9 $(xprop -root -notype _OPENBOX_PID | sed 's/.*= //')")
+	l.sh("a", "p=$(xprop -root -notype _OPENBOX_PID | sed 's/.*= //'); kill -9 $p; while kill -0 $p 2>/dev/null; do sleep 0.01; done")
 	l.ok("start", "a", "desktop")
 	l.sh("a", redXterm)
 	if w := l.person("a").do("focus xterm").Window; w.Y < 110 { // it is put at 100

@@ -57,9 +57,6 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 		return ended
 	}
 
-	// No memory goes ahead: the app stands still long enough for all that is done meanwhile.
-	l.daemon(t, "a", "HITHER_PRECOPY=off exec hither daemon")
-	t.Cleanup(func() { l.daemon(t, "a", "exec hither daemon") })
 	lab("link", "--rate", "4mbit")
 	ended := send()
 	dimmed()
@@ -67,6 +64,7 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 		c := p.picture(t, w.place).RGBAAt(w.Width/2-150, w.Height/2-25)
 		return c == color.RGBA{0x2b, 0x2f, 0x36, 0xff}, fmt.Sprint(c)
 	})
+	lab("link", "--rate", "100kbit") // so slow that it is not over before we are
 	p.do(t, "type echo kept >/tmp/word; clear")
 	lab("kill", "b", "daemon")
 	if e := <-ended; e.Outcome != handover.Stayed || e.status != 1 {
@@ -77,9 +75,11 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 	a.types(t, p, "second")
 	bright = p.still(t, w.place)
 
+	lab("link", "--rate", "4mbit")
 	lab("start", "b", "daemon")
 	ended = send()
 	dimmed()
+	lab("link", "--rate", "100kbit")
 	p.enter(t, "echo travelled >/tmp/word; clear")
 	lab("link", "--rate", "0")
 	if e := <-ended; e.Outcome != handover.Moved || e.status != 0 {
