@@ -11,6 +11,11 @@ import (
 	"hither/engine/display"
 )
 
+// fdLastPid is /proc/sys/kernel/ns_last_pid. Pid 1 writes there and closes it, first of
+// all, so that the app's first process becomes pid 2: Go, which may start a thread at
+// any time, is gone by then.
+const fdLastPid = FDLast + 1
+
 // becoming is for tests: what happens to a process that has placed descriptors and
 // is about to exec.
 var becoming = func(*Spec) {}
@@ -77,10 +82,8 @@ func becomeInit(s *Spec, net int) error {
 			os.Exit(1)
 		}
 	}
+	err = unix.Dup3(lastPid, fdLastPid, 0)
 	becoming(s)
-	// The app's first process becomes pid 2: Go's threads, whose ids come
-	// next, are gone after exec.
-	_, err = unix.Write(lastPid, []byte("1"))
 	if err == nil {
 		err = syscall.Exec(fdPath(program), []string{"hither"}, []string{"hither", "capsule-exec"})
 	}
@@ -114,7 +117,7 @@ func enterRoot() error {
 	return nil
 }
 
-// reserve takes all descriptors from FDFirst to FDLast that are free, before Go's
+// reserve takes all descriptors from FDFirst to fdLastPid that are free, before Go's
 // runtime has one of them for its epoll: when a process that is about to exec puts
 // something else there, any other thread that happens to poll ends it. It comes
 // before files are opened; fd is any descriptor.
@@ -124,7 +127,7 @@ func reserve(fd int) {
 		if err != nil {
 			return
 		}
-		if n > FDLast {
+		if n > fdLastPid {
 			unix.Close(n)
 			return
 		}

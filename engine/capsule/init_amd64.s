@@ -2,7 +2,7 @@
 // kernel's and no data. It is copied into a file of its own (init_elf.go) and
 // executed there; hither itself never runs it.
 //
-//   name ourselves, make every descriptor close-on-exec, block SIGCHLD
+//   have the next process become pid 2, name ourselves, make every descriptor close-on-exec, block SIGCHLD
 // wait:
 //   read one byte from FDGo                      <- here a restorer works on us
 // command:
@@ -31,6 +31,7 @@
 #define FDExecChild 7
 #define FDSelf      9
 #define FDSignal    12
+#define FDLastPid   15
 
 TEXT ·initCode(SB), NOSPLIT|NOFRAME, $0-0
 	LEAQ 24(SP), R12        // argv of the children
@@ -38,6 +39,16 @@ TEXT ·initCode(SB), NOSPLIT|NOFRAME, $0-0
 	SUBQ $256, R13          // the frame, below the kernel's data
 	ANDQ $~15, R13
 	MOVQ R13, SP
+
+	MOVL $49, 16(R13)       // "1"
+	MOVL $1, AX             // write(FDLastPid, "1", 1)
+	MOVL $FDLastPid, DI
+	LEAQ 16(R13), SI
+	MOVL $1, DX
+	SYSCALL
+	MOVL $3, AX             // close(FDLastPid)
+	MOVL $FDLastPid, DI
+	SYSCALL
 
 	MOVQ $0x0000726568746968, AX // "hither"
 	MOVQ AX, 8(R13)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -63,11 +64,14 @@ func hesitate(s *Spec) {
 	if s.Hostname != "hesitant" {
 		return
 	}
-	go func() {
-		for {
-			time.Sleep(time.Millisecond)
-		}
-	}()
+	for range 4 {
+		go func() {
+			runtime.LockOSThread() // a new one
+			for {
+				time.Sleep(time.Millisecond)
+			}
+		}()
+	}
 	for began := time.Now(); time.Since(began) < 50*time.Millisecond; {
 		unix.Getppid()
 	}
@@ -76,9 +80,9 @@ func hesitate(s *Spec) {
 // TestHesitant: a capsule is made however long the step to its pid 1 takes.
 func TestHesitant(t *testing.T) {
 	ctx := lab(t)
-	s := shell("true")
+	s := shell("echo $$")
 	s.Hostname = "hesitant"
-	if out, status := run(t, ctx, s); status != 0 {
+	if out, status := run(t, ctx, s); status != 0 || out != "2" {
 		t.Errorf("status %d, %q", status, out)
 	}
 }
