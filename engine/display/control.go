@@ -149,7 +149,12 @@ func (k *Keeper) Next() (*Order, error) {
 func (k *Keeper) Parted() error { return writeLine(k.conn, said{Parted: true}) }
 
 // Typed answers to OpTyped.
-func (k *Keeper) Typed(list []Stroke) error { return writeLine(k.conn, said{Typed: &list}) }
+func (k *Keeper) Typed(list []Stroke) error {
+	if list == nil {
+		list = []Stroke{} // nil would be null, which is no answer
+	}
+	return writeLine(k.conn, said{Typed: &list})
+}
 
 func writeLine(w io.Writer, v any) error {
 	b, err := json.Marshal(v)

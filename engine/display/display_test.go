@@ -54,6 +54,8 @@ func bridgeMain(manner string) {
 			os.Exit(7)
 		case o.Op == OpPart && manner == "good":
 			k.Parted() //nolint:errcheck // the test waits for it
+		case o.Op == OpTyped && manner == "good":
+			k.Typed(nil) //nolint:errcheck // the same
 		}
 	}
 }
@@ -93,6 +95,10 @@ func TestBridgeObeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		says(t, in, "part")
+		if b.Typed(10*time.Second) == nil { // the app stands still meanwhile
+			t.Error("that nothing was typed is no answer")
+		}
+		says(t, in, "typed")
 		if err := b.Back(); err != nil {
 			t.Fatal(err)
 		}
