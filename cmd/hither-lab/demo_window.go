@@ -282,7 +282,7 @@ func (s *windowStory) report(w io.Writer, p paint) bool {
 	row("", func(_ int, l windowLeg) string { return l.From + " -> " + l.To })
 	row("downtime as hither reports it", func(_ int, l windowLeg) string { return milliseconds(l.Result.Down) })
 	row("from the command to its window", func(_ int, l windowLeg) string { return fmt.Sprintf("%d ms", l.Appeared.Milliseconds()) })
-	row("memory, with its X server", func(_ int, l windowLeg) string { return bytesText(l.Result.Memory) })
+	row("memory sent, in all rounds", func(_ int, l windowLeg) string { return bytesText(l.Result.Memory) })
 	row("bytes sent, all in all", func(_ int, l windowLeg) string { return bytesText(l.Result.Sent) })
 	row("keys pressed in that line", func(_ int, l windowLeg) string { return fmt.Sprint(l.Keys) })
 	row("... of them the editor got", func(i int, _ windowLeg) string { return fmt.Sprint(s.taken(i)) })
