@@ -45,7 +45,7 @@ func (l *lab) startWindow(t *testing.T, name string, argv ...string) *app {
 			return
 		}
 		for _, host := range []string{"a", "b"} {
-			file := filepath.Join(os.TempDir(), fmt.Sprintf("hither-%s-%s.png", t.Name(), host))
+			file := filepath.Join(os.TempDir(), fmt.Sprintf("hither-%d-%s-%s.png", os.Getuid(), t.Name(), host)) // another user may have one of before
 			out, err := l.command("shot", host, file).CombinedOutput()
 			t.Logf("the desktop of %s: %s %s(%v)", host, file, out, err)
 		}
