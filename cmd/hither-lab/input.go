@@ -47,23 +47,28 @@ func (o *options) input() *cobra.Command {
 		Long:    inputHelp,
 		Example: "  hither-lab input a focus mousepad\n  hither-lab input a type 'Hello, World'\n  hither-lab input a key ctrl+a",
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := o.place()
-			if err != nil {
-				return err
-			}
-			status, err := runInHost(p, args[0], append([]string{"hither-lab", inputCommand}, args[1:]...), nil)
-			if err != nil {
-				return err
-			}
-			if status != 0 {
-				return exitCode(status)
-			}
-			return nil
-		},
+		RunE:    o.onHost(inputCommand),
 	}
 	c.Flags().SetInterspersed(false)
 	return c
+}
+
+// onHost runs a hidden command of this program on the host that the first argument names.
+func (o *options) onHost(command string) func(*cobra.Command, []string) error {
+	return func(_ *cobra.Command, args []string) error {
+		p, err := o.place()
+		if err != nil {
+			return err
+		}
+		status, err := runInHost(p, args[0], append([]string{"hither-lab", command}, args[1:]...), nil)
+		if err != nil {
+			return err
+		}
+		if status != 0 {
+			return exitCode(status)
+		}
+		return nil
+	}
 }
 
 // answer is what a command of inputCommand says.

@@ -41,20 +41,7 @@ func (o *options) tray() *cobra.Command {
 		Long:    trayHelp,
 		Example: "  hither-lab exec a -- hither-gui &\n  hither-lab tray a icon\n  hither-lab tray a click Move here / mousepad @ b",
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := o.place()
-			if err != nil {
-				return err
-			}
-			status, err := runInHost(p, args[0], append([]string{"hither-lab", trayCommand}, args[1:]...), nil)
-			if err != nil {
-				return err
-			}
-			if status != 0 {
-				return exitCode(status)
-			}
-			return nil
-		},
+		RunE:    o.onHost(trayCommand),
 	}
 	c.Flags().SetInterspersed(false)
 	return c

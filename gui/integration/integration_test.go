@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"hither/engine/control"
 	"hither/engine/handover"
 	"hither/gui/model"
+	"hither/gui/testbus"
 )
 
 const patience = 20 * time.Second
@@ -156,33 +155,6 @@ func TestAutostart(t *testing.T) {
 
 func TestDesktopFile(t *testing.T) { validate(t, "../../assets/hither-gui.desktop") }
 
-// bus starts a session bus of this test's, and says that it is the desktop's.
-func bus(t *testing.T) {
-	t.Helper()
-	program, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("dbus-daemon is not installed")
-	}
-	socket := filepath.Join(t.TempDir(), "bus")
-	cmd := exec.Command(program, "--session", "--address=unix:path="+socket, "--nofork", "--nopidfile", "--nosyslog", "--print-address=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
-		cmd.Wait()                          //nolint:errcheck // by the signal
-	})
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("dbus-daemon did not start: %v", err)
-	}
-	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+socket)
-}
-
 // service stands in for the desktop's notifications.
 type service struct {
 	mu   sync.Mutex
@@ -202,7 +174,7 @@ func (s *service) Notify(app string, replaces uint32, icon, title, text string, 
 }
 
 func TestNotifier(t *testing.T) {
-	bus(t)
+	testbus.Start(t)
 	desk, err := SessionBus()
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +220,7 @@ func TestNotifier(t *testing.T) {
 }
 
 func TestNotifierWithoutDesktop(t *testing.T) {
-	bus(t)
+	testbus.Start(t)
 	n, err := NewNotifier("hither", nil)
 	if err != nil {
 		t.Fatal(err)

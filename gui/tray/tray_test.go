@@ -1,16 +1,13 @@
 package tray
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,37 +15,11 @@ import (
 	"hither/engine/handover"
 	"hither/gui/integration"
 	"hither/gui/model"
+	"hither/gui/testbus"
 	"hither/gui/tray/panel"
 )
 
 const patience = 20 * time.Second
-
-// bus starts a session bus of this test's, and says that it is the desktop's.
-func bus(t *testing.T) {
-	t.Helper()
-	program, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("dbus-daemon is not installed")
-	}
-	socket := filepath.Join(t.TempDir(), "bus")
-	cmd := exec.Command(program, "--session", "--address=unix:path="+socket, "--nofork", "--nopidfile", "--nosyslog", "--print-address=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
-		cmd.Wait()                          //nolint:errcheck // by the signal
-	})
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("dbus-daemon did not start: %v", err)
-	}
-	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+socket)
-}
 
 func newPanel(t *testing.T, host bool) *panel.Panel {
 	t.Helper()
@@ -224,7 +195,7 @@ Quit, and cancel what moves
 
 // TestMenuOnTheBus reads and clicks the menu as a panel does.
 func TestMenuOnTheBus(t *testing.T) {
-	bus(t)
+	testbus.Start(t)
 	p := newPanel(t, true)
 	do := newActs()
 	icons := filepath.Join(t.TempDir(), "hither", "icons")
@@ -291,7 +262,7 @@ func TestMenuOnTheBus(t *testing.T) {
 // TestNothingFlickers: a change of a label is told as that, a line keeps its number, and nothing is told
 // when nothing has changed.
 func TestNothingFlickers(t *testing.T) {
-	bus(t)
+	testbus.Start(t)
 	p := newPanel(t, true)
 	do := newActs()
 	tr := open(t, Options{})
@@ -363,7 +334,7 @@ func TestNothingFlickers(t *testing.T) {
 
 // TestHosted: whether there is anybody who shows icons, from the beginning and when it changes.
 func TestHosted(t *testing.T) {
-	bus(t)
+	testbus.Start(t)
 	told := make(chan bool, 8)
 	tr := open(t, Options{OnHosted: func(h bool) { told <- h }})
 	if tr.Hosted() {
@@ -428,7 +399,7 @@ func TestPixmaps(t *testing.T) {
 
 // TestUpdater: what comes in a storm is shown a few times, the last of it always.
 func TestUpdater(t *testing.T) {
-	bus(t)
+	testbus.Start(t)
 	p := newPanel(t, true)
 	tr := open(t, Options{})
 	var mu sync.Mutex
