@@ -85,22 +85,34 @@ func inputMain(args []string) int {
 	}
 	defer x.Close()
 	h := &hands{x}
+	return converse(args, func(line string) any {
+		a, err := h.do(line)
+		if err != nil {
+			return err
+		}
+		return a
+	})
+}
+
+// converse does the command that the arguments are, or those that come as lines of input, and answers
+// each by a line of JSON. An answer that is an error makes the exit status 1.
+func converse(args []string, do func(line string) any) int {
 	out := json.NewEncoder(os.Stdout)
 	out.SetEscapeHTML(false)
 	status := 0
-	do := func(line string) {
-		a, err := h.do(line)
-		if err != nil {
+	one := func(line string) {
+		a := do(line)
+		if err, failed := a.(error); failed {
 			a, status = answer{Error: err.Error()}, 1
 		}
 		out.Encode(a) //nolint:errcheck // nobody listens any more
 	}
 	if len(args) > 0 {
-		do(strings.Join(args, " "))
+		one(strings.Join(args, " "))
 		return status
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		do(lines.Text())
+		one(lines.Text())
 	}
 	return status
 }

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,8 +45,7 @@ func (o *options) tray() *cobra.Command {
 }
 
 type trayAnswer struct {
-	Error string      `json:"error,omitempty"`
-	Icon  *panel.Icon `json:"icon,omitempty"`
+	Icon *panel.Icon `json:"icon,omitempty"`
 }
 
 func trayMain(args []string) int {
@@ -62,25 +58,13 @@ func trayMain(args []string) int {
 	if err != nil {
 		return complain(err)
 	}
-	out := json.NewEncoder(os.Stdout)
-	out.SetEscapeHTML(false)
-	status := 0
-	do := func(line string) {
+	return converse(args, func(line string) any {
 		icon, err := trayDo(p, line)
-		a := trayAnswer{Icon: icon}
 		if err != nil {
-			a, status = trayAnswer{Error: err.Error()}, 1
+			return err
 		}
-		out.Encode(a) //nolint:errcheck // nobody listens any more
-	}
-	if len(args) > 0 {
-		do(strings.Join(args, " "))
-		return status
-	}
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		do(lines.Text())
-	}
-	return status
+		return trayAnswer{Icon: icon}
+	})
 }
 
 // trayWait is longer than what is waited for on a desktop: a move may have to end.
