@@ -204,7 +204,8 @@ type noCopies struct{}
 
 func (noCopies) Fate(*handover.Record) (handover.Fate, error) { return handover.FateNone, nil }
 func (noCopies) Thaw(*handover.Record) error                  { return nil }
-func (noCopies) Release(*handover.Record) error               { return nil }
+func (noCopies) Release(*handover.Record) ([]byte, error)     { return nil, nil }
+func (noCopies) TakeLast(*handover.Record, []byte) error      { return nil }
 
 // badPeer sends host a's apps as a's daemon would.
 type badPeer struct {

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"strings"
 	"testing"
+	"time"
 
 	"hither/engine/handover"
 )
@@ -90,4 +92,66 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 	a.reads(t, "/tmp/word", "travelled\n")
 	people["b"].do(t, "focus xterm")
 	a.types(t, people["b"], "third")
+}
+
+// TestWindowsTypedAllTheTime: numbers are typed without a pause while the app moves, until its window has gone, and at
+// once where it has come. All that was typed at a window has come, once and in order.
+func TestWindowsTypedAllTheTime(t *testing.T) {
+	l := desktopLab(t, "xterm")
+	people := l.people(t)
+	a := l.startWindow(t, "term", "xterm", "-geometry", "40x10+150+120", "-e", "sh", "-c", "stty raw -echo; echo >/tmp/ready; exec cat >/tmp/typed")
+	a.reads(t, "/tmp/ready", "\n")
+	var numbers strings.Builder
+	for n := 1000; n < 2000; n++ {
+		fmt.Fprint(&numbers, n, "-")
+	}
+	before := ""
+	for leg := range 4 {
+		p, there := people[a.at], people[a.other()]
+		p.do(t, "focus xterm")
+		type end struct {
+			handover.Result
+			status int
+		}
+		ended := make(chan end, 1)
+		began := make(chan struct{})
+		go func() {
+			<-began
+			r, status := a.send(t, a.other())
+			ended <- end{r, status}
+		}()
+		pace := time.NewTicker(12 * time.Millisecond)
+		defer pace.Stop()
+		typed, sure := 0, 0
+		for gone := false; !gone && typed < numbers.Len(); typed++ {
+			<-pace.C
+			p.do(t, "type %c", numbers.String()[typed])
+			if windows, _ := p.all(t); len(windows) == 0 {
+				gone = true
+			} else {
+				sure = typed + 1
+			}
+			if typed == 5 {
+				close(began)
+			}
+		}
+		there.do(t, "focus xterm")
+		there.do(t, "type <%d>", leg)
+		if e := <-ended; e.Outcome != handover.Moved || e.status != 0 {
+			t.Fatalf("sending it: %+v", e)
+		}
+		a.at = a.other()
+		last := fmt.Sprintf("<%d>", leg)
+		var got string
+		until(t, "what is typed there", func() (bool, string) {
+			got = a.exec(t, "cat", "/tmp/typed")
+			return strings.HasSuffix(got, last), got
+		})
+		way, ok := strings.CutPrefix(strings.TrimSuffix(got, last), before)
+		t.Logf("%d keys were pressed, %d of them surely at the window, and %d came", typed, sure, len(way))
+		if !ok || !strings.HasPrefix(numbers.String(), way) || len(way) < sure || len(way) > typed {
+			t.Fatalf("what came is\n%s\nof %d keys, %d of them surely at the window", got, typed, sure)
+		}
+		before = got
+	}
 }

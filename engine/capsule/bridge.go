@@ -18,7 +18,7 @@ var BridgeCommand func() *exec.Cmd
 
 const (
 	partPatience  = time.Second            // for a bridge to let go
-	typedPatience = 100 * time.Millisecond // for a bridge to say what was typed
+	leavePatience = 500 * time.Millisecond // for its windows to go
 	endPatience   = 2 * time.Second        // for a bridge to end
 	backDelay     = 200 * time.Millisecond // a move that failed may be tried again at once
 	firstDelay    = 50 * time.Millisecond  // before a bridge that died is followed by another
@@ -79,8 +79,8 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	k.mu.Lock()
 	desktop, changed, st := k.state.Desktop, k.newDesktop, k.state
 	arrived := st.Spec.Restore && !k.shown
-	bus, typed := k.busPath(), k.arrivedTyped
-	k.bridge, k.parted, k.arrivedTyped = nil, false, nil
+	bus := k.busPath()
+	k.bridge, k.parted = nil, false
 	k.mu.Unlock()
 	if BridgeCommand == nil || lookup(desktop, "DISPLAY") == "" {
 		return nil, changed, nil
@@ -94,7 +94,7 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	})
 	cmd.Env = append(cmd.Env, desktop...)
 	b, err := display.StartBridge(cmd, display.Begin{
-		Socket: k.services[0].Outside(st.Init.Pid), Init: st.Init.Pid, Bus: bus, ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived, Typed: typed,
+		Socket: k.services[0].Outside(st.Init.Pid), Init: st.Init.Pid, Bus: bus, ID: st.Spec.ID, Name: st.Spec.Name, Origin: st.Spec.Origin.HostName, Arrived: arrived,
 	})
 	k.mu.Lock()
 	k.bridge, k.shown = b, k.shown || b != nil
@@ -103,6 +103,7 @@ func (k *keeper) startBridge() (*display.Bridge, <-chan struct{}, error) {
 	if missed {
 		k.tellBus() // it came or went when there was nobody to tell
 	}
+	k.tellTyped()
 	return b, changed, err
 }
 
@@ -220,25 +221,32 @@ func (k *keeper) progress(text string, share float64) {
 	}
 }
 
-// typed asks the bridge what was typed at the windows since it has let go.
-func (k *keeper) typed() Typed {
+// tellTyped tells the bridge what was typed where the app was before, as soon as
+// both are there.
+func (k *keeper) tellTyped() {
 	k.mu.Lock()
-	b, parted := k.bridge, k.parted
-	k.mu.Unlock()
-	if b == nil || !parted {
-		return nil
+	b, typed := k.bridge, k.typed
+	if b == nil || !k.typedCame {
+		k.mu.Unlock()
+		return
 	}
-	return b.Typed(typedPatience)
+	k.typed, k.typedCame = nil, false
+	k.mu.Unlock()
+	if err := b.Typed(typed); err != nil {
+		k.log.Error("showing windows", "error", err)
+	}
 }
 
-// leave tells the bridge where the app has gone.
-func (k *keeper) leave(host string) {
+// leave tells the bridge where the app has gone, and returns what has been typed at
+// the windows since it has let go.
+func (k *keeper) leave(host string) Typed {
 	k.mu.Lock()
 	b := k.bridge
 	k.mu.Unlock()
-	if b != nil {
-		b.Left(host) //nolint:errcheck // it ends with the keeper anyway
+	if b == nil {
+		return nil
 	}
+	return b.Left(host, leavePatience)
 }
 
 // desktopOf picks from an environment what names a desktop.

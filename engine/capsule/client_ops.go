@@ -111,7 +111,7 @@ func (c *Capsule) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 // Pause closes the portals for a move, once the app is frozen: the terminal's
-// picture and what was typed and not yet taken go along.
+// picture and what was typed there and not yet taken go along.
 func (c *Capsule) Pause(ctx context.Context) (screen, held []byte, err error) {
 	r, err := c.one(ctx, &request{Op: "pause"})
 	if err != nil {
@@ -120,14 +120,13 @@ func (c *Capsule) Pause(ctx context.Context) (screen, held []byte, err error) {
 	return r.Screen, r.Held, nil
 }
 
-// Typed is what has been typed at the app's windows since Part. It is the app's when
-// it goes on, here or elsewhere.
-func (c *Capsule) Typed(ctx context.Context) (Typed, error) {
-	r, err := c.one(ctx, &request{Op: "typed"})
-	if err != nil {
-		return nil, fmt.Errorf("asking what was typed at the windows of %s: %w", c.first.Spec.Name, err)
+// Type gives an app that has arrived what was typed at its windows on the host that
+// it left, until these went. Without that its windows here wait a while for it.
+func (c *Capsule) Type(ctx context.Context, typed Typed) error {
+	if _, err := c.one(ctx, &request{Op: "type", Typed: typed}); err != nil {
+		return fmt.Errorf("typing what was typed at the windows of %s where it was: %w", c.first.Spec.Name, err)
 	}
-	return r.Typed, nil
+	return nil
 }
 
 // Portals are the descriptors of pid 1 that travel with the app, those of them
@@ -189,12 +188,14 @@ func (c *Capsule) Screen(ctx context.Context) ([]byte, error) {
 }
 
 // Moved tells the keeper, and through it who is attached or waits, that the app
-// lives on another host from now on. Kill comes next.
-func (c *Capsule) Moved(ctx context.Context, host string) error {
-	if _, err := c.one(ctx, &request{Op: "moved", Host: host}); err != nil {
-		return fmt.Errorf("telling that %s has moved: %w", c.first.Spec.Name, err)
+// lives on another host from now on. Its windows here go, and what was typed at them
+// since Part is the app's there, see Type. Kill comes next.
+func (c *Capsule) Moved(ctx context.Context, host string) (Typed, error) {
+	r, err := c.one(ctx, &request{Op: "moved", Host: host})
+	if err != nil {
+		return nil, fmt.Errorf("telling that %s has moved: %w", c.first.Spec.Name, err)
 	}
-	return nil
+	return r.Typed, nil
 }
 
 // Kill ends the capsule here at once, without asking anybody.

@@ -58,17 +58,18 @@ type keeper struct {
 
 	ordering sync.Mutex // one order at a time; taken before mu
 
-	services     []*service           // fixed but for what mu guards in them
-	notices      map[chan string]bool // who wants to be told; mu
-	noticed      time.Time            // when Notice was told last; mu
-	bridge       *display.Bridge      // mu; nil: there is none
-	parted       bool                 // mu; the bridge has been told to let go
-	shown        bool                 // mu; there has been a bridge
-	arrivedTyped Typed                // mu; for the first bridge
-	reopened     chan struct{}        // mu; closed at the end of what part began, nil otherwise
-	backSoon     *time.Timer          // mu; the bridge is about to be told that it may come back
-	newDesktop   chan struct{}        // mu; closed when State.Desktop changes
-	starting     sync.Mutex           // a server or a bridge is being started; taken before ordering
+	services   []*service           // fixed but for what mu guards in them
+	notices    map[chan string]bool // who wants to be told; mu
+	noticed    time.Time            // when Notice was told last; mu
+	bridge     *display.Bridge      // mu; nil: there is none
+	parted     bool                 // mu; the bridge has been told to let go
+	shown      bool                 // mu; there has been a bridge
+	typed      Typed                // mu; where the app was before, for the first bridge
+	typedCame  bool                 // mu; that is known, and not told yet
+	reopened   chan struct{}        // mu; closed at the end of what part began, nil otherwise
+	backSoon   *time.Timer          // mu; the bridge is about to be told that it may come back
+	newDesktop chan struct{}        // mu; closed when State.Desktop changes
+	starting   sync.Mutex           // a server or a bridge is being started; taken before ordering
 
 	saving  sync.Mutex // one save at a time; taken before mu
 	cleared bool       // saving; the folder is gone

@@ -457,7 +457,7 @@ func TestMoved(t *testing.T) {
 	if _, _, err := c.Pause(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Moved(ctx, "laptop"); err != nil {
+	if _, err := c.Moved(ctx, "laptop"); err != nil {
 		t.Fatal(err)
 	}
 	if o := v.ends(); o.Kind != terminal.Moved || o.Host != "laptop" {

@@ -34,6 +34,7 @@ type request struct {
 	Env    []string       `json:"env,omitempty"`     // desktop
 	Text   string         `json:"text,omitempty"`    // progress
 	Share  float64        `json:"share,omitempty"`   // progress
+	Typed  Typed          `json:"typed,omitempty"`   // type
 }
 
 type response struct {
@@ -48,7 +49,7 @@ type response struct {
 	Typed  Typed  `json:"typed,omitempty"`
 }
 
-// Typed is what was typed at an app's windows while it stood still.
+// Typed is what was typed at an app's windows while it was on its way.
 type Typed []display.Stroke
 
 // Arrival is what the keeper of an arriving capsule is told once its processes
@@ -59,7 +60,6 @@ type Arrival struct {
 	TTY    bool   `json:"tty,omitempty"`    // pid 1 holds a terminal's master at FDTerminal
 	Screen []byte `json:"screen,omitempty"`
 	Held   []byte `json:"held,omitempty"`
-	Typed  Typed  `json:"typed,omitempty"`
 }
 
 // maxLine bounds a request: it may hold an environment.

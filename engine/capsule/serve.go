@@ -126,8 +126,14 @@ func (k *keeper) do(r *request) (response, error) {
 			resp.Screen, resp.Held = term.Screen(), term.Held()
 		}
 		return resp, k.become(Paused)
-	case "typed":
-		return response{Typed: k.typed()}, nil
+	case "type":
+		k.mu.Lock()
+		if !k.typedCame {
+			k.typed, k.typedCame = r.Typed, true
+		}
+		k.mu.Unlock()
+		k.tellTyped()
+		return response{}, nil
 	case "resume":
 		if term != nil {
 			term.Resume()
@@ -143,8 +149,8 @@ func (k *keeper) do(r *request) (response, error) {
 		if term != nil {
 			go term.End(out)
 		}
-		k.leave(r.Host)
-		return response{}, k.save()
+		typed := k.leave(r.Host)
+		return response{Typed: typed}, k.save()
 	case "arrived":
 		return response{}, k.arrived(r.Arrive)
 	}
@@ -173,7 +179,6 @@ func (k *keeper) arrived(a *Arrival) error {
 		k.endMain()
 	}
 	k.state.Spec.TTY = a.TTY
-	k.arrivedTyped = a.Typed
 	k.mu.Unlock()
 	if a.TTY {
 		if err := k.openTerminalPortal(a.Screen, a.Held); err != nil {

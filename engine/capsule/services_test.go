@@ -405,8 +405,11 @@ func bridgeMain() {
 		case o.Op == display.OpBack:
 			hold()
 			note("back")
+		case o.Op == display.OpTyped:
+			note(fmt.Sprint("typed ", len(o.Typed)))
 		case o.Op == display.OpLeft:
 			note("left " + o.Host)
+			k.Typed(make([]display.Stroke, 3)) //nolint:errcheck // a test
 		}
 	}
 }
@@ -494,11 +497,17 @@ func TestBridge(t *testing.T) {
 	}
 	log = append(log, "end", "begin app on :43")
 	waitLog(t, log...)
+	// What a peer says was typed may be anything.
+	if err := c.Type(ctx, make(Typed, 20*display.MaxStrokes)); err != nil {
+		t.Fatal(err)
+	}
+	log = append(log, fmt.Sprint("typed ", display.MaxStrokes))
+	waitLog(t, log...)
 	if err := c.Part(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Moved(ctx, "laptop"); err != nil {
-		t.Fatal(err)
+	if typed, err := c.Moved(ctx, "laptop"); err != nil || len(typed) != 3 {
+		t.Fatalf("at its windows was typed %v, %v", typed, err)
 	}
 	in.Close()
 	if err := c.Kill(); err != nil {

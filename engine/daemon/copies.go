@@ -14,6 +14,7 @@ import (
 
 	"hither/engine/capsule"
 	"hither/engine/handover"
+	"hither/engine/move"
 )
 
 // copies is the handover.Host: what is left to do with copies of which a dead
@@ -174,10 +175,10 @@ func reopen(ctx context.Context, c *capsule.Capsule) error {
 }
 
 // Release see handover.Host.
-func (h copies) Release(rec *handover.Record) error {
+func (h copies) Release(rec *handover.Record) (last []byte, err error) {
 	c, err := h.open(rec)
 	if err != nil && !errors.Is(err, handover.ErrNoCopy) {
-		return err
+		return nil, err
 	}
 	if err == nil {
 		ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
@@ -185,12 +186,21 @@ func (h copies) Release(rec *handover.Record) error {
 		// Who is attached learns where it went; the copy ends with or without that.
 		told := Adopt(ctx, c)
 		if told == nil {
-			told = c.Moved(ctx, rec.PeerName)
+			last, told = move.Leave(ctx, c, rec.PeerName)
 		}
 		if err := c.Stop(ctx, 0); err != nil {
-			return errors.Join(err, told)
+			return last, errors.Join(err, told)
 		}
 	}
 	h.d.departed.add(rec.App, departure{Name: rec.Name, Peer: rec.Peer, Host: rec.PeerName})
-	return nil
+	return last, nil
+}
+
+// TakeLast see handover.Host.
+func (h copies) TakeLast(rec *handover.Record, last []byte) error {
+	c, err := h.open(rec)
+	if err != nil {
+		return err
+	}
+	return move.TakeLast(c, last)
 }

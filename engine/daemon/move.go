@@ -103,14 +103,15 @@ func (s *source) Thaw() error {
 	return s.Source.Thaw()
 }
 
-func (s *source) Release() error {
+func (s *source) Release() ([]byte, error) {
 	defer s.unbar()
-	if err := s.Source.Release(); err != nil {
-		return err
+	last, err := s.Source.Release()
+	if err != nil {
+		return last, err
 	}
 	s.d.departed.add(s.id, s.dep)
 	s.d.events.tell(control.Event{Event: "apps", App: s.dep.Name, Peer: s.dep.Host, State: "gone"})
-	return nil
+	return last, nil
 }
 
 // acceptor is what this host does when a peer begins something.
@@ -147,8 +148,8 @@ func (d *Daemon) gone(id string) {
 		if c, err := capsule.Open(id); err == nil {
 			st, err := c.State()
 			c.Close()
-			if err == nil && st.Init.Alive() {
-				return // a copy that lives is refused later
+			if err == nil && st.Init.Alive() && st.Moved == "" {
+				return // a copy that lives is refused later; one that has been killed may take its time
 			}
 		}
 		select {

@@ -24,18 +24,18 @@ import (
 //	bus       the session bus runs now, or it does not any more
 //	part      let go of the capsule    ->  parted
 //	progress  how far the move is; between part and what ends it
-//	typed     what has been typed since part? -> typed
 //	back      take hold of it again: the app has not moved
-//	left      it lives on another host: take the windows away, and end
+//	left      it lives on another     ->  typed: what was typed at them since part
+//	          host: take the windows away, and end
+//	typed     that, where the app has arrived
 //	(end of the stream)                    the same: take the windows away, and end
 //
 // To let go is: send no more input, release all keys and buttons, hand the
 // clipboard over, give back shared memory, and then hang up in the way of HangUp on
 // every connection into the capsule, which sees to it that the server, too, holds
 // none to the outside any more. The windows stay on the desktop as their last
-// pictures, and what is typed at them is kept for the app: it gets that when it is
-// taken hold of again, here, or on another host by way of the move (typed, and
-// Begin.Typed).
+// pictures, and what is typed at them, to the very end, is kept for the app: it gets
+// that when it is taken hold of again, here, or on another host by way of the move.
 //
 // A bridge must not call the bus before it has been told that it runs: it would
 // start it.
@@ -49,6 +49,9 @@ type Order struct {
 	Bus   string  `json:"bus,omitempty"`
 	Text  string  `json:"text,omitempty"`  // progress: for a person
 	Share float64 `json:"share,omitempty"` // progress: from 0 to 1
+	// Typed is what was typed at the app's windows on the host that it left, at most
+	// MaxStrokes.
+	Typed []Stroke `json:"typed,omitempty"`
 }
 
 // Begin is what a bridge is told of its capsule.
@@ -59,10 +62,9 @@ type Begin struct {
 	Name   string `json:"name"`           // of the app
 	Bus    string `json:"bus,omitempty"`  // as in Order
 	Origin string `json:"origin,omitempty"`
-	// Arrived: the app has just come from another host.
+	// Arrived: the app has just come from another host, and what was typed at its
+	// windows there is about to come after it.
 	Arrived bool `json:"arrived,omitempty"`
-	// Typed is what was typed at the app's windows on its way here.
-	Typed []Stroke `json:"typed,omitempty"`
 }
 
 // Stroke is a key that was pressed or released in a window of the app's.
@@ -74,7 +76,7 @@ type Stroke struct {
 
 // MaxStrokes is how many are kept: a person's, but not those of a cat that sleeps on
 // the keyboard.
-const MaxStrokes = 400
+const MaxStrokes = 1000
 
 // What an order says.
 const (
@@ -148,13 +150,16 @@ func (k *Keeper) Next() (*Order, error) {
 // Parted answers to OpPart: nothing holds the X server any more.
 func (k *Keeper) Parted() error { return writeLine(k.conn, said{Parted: true}) }
 
-// Typed answers to OpTyped.
+// Typed answers to OpLeft.
 func (k *Keeper) Typed(list []Stroke) error {
 	if list == nil {
 		list = []Stroke{} // nil would be null, which is no answer
 	}
 	return writeLine(k.conn, said{Typed: &list})
 }
+
+// clipped is no more than a person's.
+func clipped(list []Stroke) []Stroke { return list[:min(len(list), MaxStrokes)] }
 
 func writeLine(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
@@ -222,9 +227,11 @@ func StartBridge(cmd *exec.Cmd, begin Begin) (*Bridge, error) {
 		return nil, fmt.Errorf("starting the bridge: %w", err)
 	}
 	theirs.Close() // so that its death ends the stream
-	go b.listen()
+	heard := make(chan struct{})
+	go func() { b.listen(); close(heard) }()
 	go func() {
 		b.err = cmd.Wait()
+		<-heard // its last words, too
 		b.conn.Close()
 		close(b.done)
 	}()
@@ -286,24 +293,33 @@ func (b *Bridge) Part(patience time.Duration) error {
 	return err
 }
 
-// Typed asks what has been typed at the windows since Part. One that does not
-// answer has nothing to say.
-func (b *Bridge) Typed(patience time.Duration) []Stroke {
+// Left tells it that the app lives on another host. It takes the windows away, says
+// what was typed at them since Part, and ends; one that does not answer has nothing
+// to say.
+func (b *Bridge) Left(host string, patience time.Duration) []Stroke {
 	typed := make(chan []Stroke, 1)
 	b.mu.Lock()
 	b.typed = typed
 	b.mu.Unlock()
-	if b.tell(Order{Op: OpTyped}) != nil {
+	if b.tell(Order{Op: OpLeft, Host: host}) != nil {
 		return nil
 	}
 	select {
 	case list := <-typed:
-		return list
-	case <-b.done:
+		return clipped(list)
+	case <-b.done: // it may have answered before
+		select {
+		case list := <-typed:
+			return clipped(list)
+		default:
+		}
 	case <-time.After(patience):
 	}
 	return nil
 }
+
+// Typed tells it what Left has returned on the host that the app left.
+func (b *Bridge) Typed(list []Stroke) error { return b.tell(Order{Op: OpTyped, Typed: clipped(list)}) }
 
 func (b *Bridge) kill() {
 	b.cmd.Process.Kill() //nolint:errcheck // it may have ended
@@ -320,9 +336,6 @@ func (b *Bridge) Bus(path string) error { return b.tell(Order{Op: OpBus, Bus: pa
 func (b *Bridge) Progress(text string, share float64) error {
 	return b.tell(Order{Op: OpProgress, Text: text, Share: share})
 }
-
-// Left tells it that the app lives on another host; it ends then.
-func (b *Bridge) Left(host string) error { return b.tell(Order{Op: OpLeft, Host: host}) }
 
 // End tells it that there is nothing more to show, and waits for its end, which
 // is a violent one if it takes longer than patience.

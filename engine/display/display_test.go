@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// id is that of the app, as long as what is typed at its windows.
+const id = "three"
+
 func bridgeMain(manner string) {
 	k, begin, err := OpenKeeper()
 	if err != nil {
@@ -54,8 +57,11 @@ func bridgeMain(manner string) {
 			os.Exit(7)
 		case o.Op == OpPart && manner == "good":
 			k.Parted() //nolint:errcheck // the test waits for it
-		case o.Op == OpTyped && manner == "good":
-			k.Typed(nil) //nolint:errcheck // the same
+		case o.Op == OpLeft && manner == "good":
+			k.Typed(make([]Stroke, len(begin.ID))) //nolint:errcheck // the same
+			return
+		case o.Op == OpTyped:
+			fmt.Println(len(o.Typed))
 		}
 	}
 }
@@ -70,7 +76,7 @@ func bridge(t *testing.T, manner string) (*Bridge, *bufio.Reader) {
 	t.Cleanup(func() { r.Close() })
 	cmd := exec.Command("/proc/self/exe", "bridge", manner)
 	cmd.Stdout = w
-	b, err := StartBridge(cmd, Begin{Name: "clock", Socket: "/somewhere"})
+	b, err := StartBridge(cmd, Begin{Name: "clock", Socket: "/somewhere", ID: id})
 	w.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -95,21 +101,20 @@ func TestBridgeObeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		says(t, in, "part")
-		if b.Typed(10*time.Second) == nil { // the app stands still meanwhile
-			t.Error("that nothing was typed is no answer")
-		}
-		says(t, in, "typed")
 		if err := b.Back(); err != nil {
 			t.Fatal(err)
 		}
 		says(t, in, "back")
 	}
-	if err := b.Left("laptop"); err != nil {
+	if err := b.Typed(make([]Stroke, 2*MaxStrokes)); err != nil { // a peer may say anything
 		t.Fatal(err)
 	}
+	says(t, in, "typed")
+	says(t, in, fmt.Sprint(MaxStrokes))
+	if list := b.Left("laptop", 10*time.Second); len(list) != len(id) {
+		t.Errorf("its last words are %v", list)
+	}
 	says(t, in, "left laptop")
-	b.End(10 * time.Second)
-	says(t, in, "end")
 	<-b.Done()
 	if b.Err() != nil {
 		t.Error(b.Err())

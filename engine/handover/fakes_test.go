@@ -58,6 +58,7 @@ type machine struct {
 	w    *world
 	name string
 	app  copyState
+	last []string // of what the app was given after its move
 	disk map[string]Record
 	lied bool // a write has failed
 	d    *daemon
@@ -219,8 +220,14 @@ func (f fakeHost) Thaw(*Record) error {
 	return errors.Join(err, gone)
 }
 
-func (f fakeHost) Release(*Record) error {
-	return f.d.do("host release", false, func() { f.d.h.set(none) })
+func (f fakeHost) Release(*Record) ([]byte, error) {
+	return []byte("last"), f.d.do("host release", false, func() { f.d.h.set(none) })
+}
+
+func (f fakeHost) TakeLast(_ *Record, last []byte) error { return f.d.takeLast(last) }
+
+func (d *daemon) takeLast(last []byte) error {
+	return d.do("take last", true, func() { d.h.last = append(d.h.last, string(last)) })
 }
 
 type fakeSource struct {
@@ -252,8 +259,8 @@ func (s *fakeSource) Hold() error {
 func (s *fakeSource) Thaw() error {
 	return s.d.do("thaw", false, func() { s.d.h.set(runs) })
 }
-func (s *fakeSource) Release() error {
-	return s.d.do("release", false, func() { s.d.h.set(none) })
+func (s *fakeSource) Release() ([]byte, error) {
+	return []byte("last"), s.d.do("release", false, func() { s.d.h.set(none) })
 }
 
 type fakeDestination struct{ d *daemon }
@@ -292,6 +299,7 @@ func (f *fakeDestination) Resume() error {
 func (f *fakeDestination) Settle(context.Context) ([]string, error) {
 	return []string{"settled"}, f.d.do("settle", true, nil)
 }
+func (f *fakeDestination) TakeLast(last []byte) error { return f.d.takeLast(last) }
 func (f *fakeDestination) Abandon() error {
 	return f.d.do("abandon", false, func() { f.d.h.set(none) })
 }

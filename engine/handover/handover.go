@@ -63,8 +63,9 @@ type Source interface {
 	// may be called at any time before Release, also if nothing is frozen.
 	Thaw() error
 
-	// Release ends this copy, because the destination's runs.
-	Release() error
+	// Release ends this copy, because the destination's runs. What people gave it
+	// until then goes after the app, to Destination.TakeLast.
+	Release() (last []byte, err error)
 }
 
 // Destination is the app on the host that it comes to. Calls come one at a
@@ -95,6 +96,11 @@ type Destination interface {
 	// a person should know: residual dependencies, conflicts.
 	Settle(ctx context.Context) (notes []string, err error)
 
+	// TakeLast gives the running app what the source's copy was still given, see
+	// Source.Release: often nothing. It is called at the same time as Settle or later,
+	// and heeded once.
+	TakeLast(last []byte) error
+
 	// Abandon undoes everything so far: nothing of the copy is left. It may be
 	// called at any time before Resume has succeeded.
 	Abandon() error
@@ -110,7 +116,9 @@ type Host interface {
 	// were stopped before the freeze. No copy left is an error.
 	Thaw(rec *Record) error
 	// Release ends a held copy. No copy left is no error.
-	Release(rec *Record) error
+	Release(rec *Record) (last []byte, err error)
+	// TakeLast gives a running copy what Source.Release has returned elsewhere.
+	TakeLast(rec *Record, last []byte) error
 }
 
 // Fate is what has become of a copy.

@@ -35,7 +35,7 @@ import (
 //	          |                              [running]
 //	          | <-------- running -----------  |
 //	        [moved]                          settle
-//	        release   our copy is killed       |
+//	        release   our copy is killed       |  what it was still given comes along
 //	          | --------- released ---------> [ forgotten ]
 //	        settle <----- settled ----------   |
 //	        [ forgotten ]                    app runs here
@@ -359,7 +359,7 @@ func (s *sender) commit() {
 	if err := s.m.gate(ctx, SourceSettle); err != nil {
 		s.r.Notes = append(s.r.Notes, err.Error())
 	}
-	if s.p.send(&message{Kind: kindReleased, Move: s.offer.Move, Result: s.r}) == nil {
+	if s.p.send(s.m.released(s.e, s.r)) == nil {
 		if said, err := s.p.within(ctx, s.times.Settled, "waiting for its portals", kindSettled); err == nil {
 			s.r.Notes = append(s.r.Notes, said.Notes...)
 		}
@@ -627,20 +627,31 @@ func (r *receiver) await() {
 	if err := r.m.gate(ctx, DestinationSettle); err != nil {
 		log.Printf("move %s: %v", r.offer.Move, err)
 	}
-	notes, err := r.dst.Settle(ctx)
-	if err != nil {
-		notes = append(notes, err.Error())
-	}
-	if said, err := r.p.within(ctx, r.times.Running, "waiting for the source to let go", kindReleased); err == nil {
-		if err := r.m.heard(r.e); err != nil {
+	// The disk may take its time, but what the person goes on to type must not come
+	// before what they have typed already.
+	var notes []string
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		var err error
+		if notes, err = r.dst.Settle(ctx); err != nil {
+			notes = append(notes, err.Error())
+		}
+	}()
+	said, err = r.p.within(ctx, r.times.Running, "waiting for the source to let go", kindReleased)
+	if err == nil {
+		if err := r.m.heard(r.e, said.Last); err != nil {
 			log.Printf("move %s: %v", r.offer.Move, err)
 		}
+	} else {
+		r.m.changed()
+	}
+	<-settled
+	if err == nil {
 		if said.Result != nil {
 			r.r = said.Result
 		}
 		r.p.send(&message{Kind: kindSettled, Notes: notes})
-	} else {
-		r.m.changed()
 	}
 	r.r.Notes = append(r.r.Notes, notes...)
 }

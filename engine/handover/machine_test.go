@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,10 @@ func (w *world) check(what string) bool {
 	if !ok {
 		w.t.Errorf("%s: in the end the source's copy %s, the destination's %s", what, a, b)
 	}
+	if last := strings.Join(append(w.hosts[0].last, w.hosts[1].last...), ""); last != "" && last != "last" {
+		w.t.Errorf("%s: what people gave the app as it moved has come as %q", what, last)
+		ok = false
+	}
 	for _, h := range w.hosts {
 		if len(h.disk) != 0 || len(h.d.moves.Pending()) != 0 {
 			w.t.Errorf("%s: %s is left with %v, %v", what, h.name, h.disk, h.d.moves.Pending())
@@ -119,6 +124,9 @@ func TestMove(t *testing.T) {
 		if r.Rounds != 2 || r.BytesMemory != 7000 || r.FilesSent != 1 || r.BytesSent < 8000 || r.DowntimeMS <= 0 ||
 			r.From != "a" || r.To != "b" || r.App != "counter" || len(r.Notes) != 1 {
 			t.Errorf("result %+v", r)
+		}
+		if !slices.Equal(w.hosts[1].last, []string{"last"}) {
+			t.Errorf("what people gave the app as it moved has come as %q", w.hosts[1].last)
 		}
 	}
 }

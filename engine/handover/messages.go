@@ -20,7 +20,7 @@ import (
 //	                  <- ready            'ready' is on disk; waits for commit
 //	commit ->                             'committed' is on disk
 //	                  <- running          the copy runs
-//	released ->                           the source's copy has ended
+//	released ->                           the source's copy has ended; what it was still given
 //	                  <- settled          portals are open; what people should know
 //
 // At any time before commit either side may send cancel. A frame of progress
@@ -79,7 +79,11 @@ type message struct {
 	Progress *Progress `cbor:"11,keyasint,omitempty"`
 	Result   *Result   `cbor:"12,keyasint,omitempty"` // released
 	Notes    []string  `cbor:"13,keyasint,omitempty"`
+	Last     []byte    `cbor:"14,keyasint,omitempty"` // released: see Source.Release
 }
+
+// MaxLast bounds what people give an app while it moves.
+const MaxLast = 64 << 10
 
 // MaxFrame bounds a frame of the control stream; offers list files, so they
 // are the largest.
@@ -131,6 +135,9 @@ func decode(b []byte) (*message, error) {
 	}
 	if m.Move != "" && !validMove(m.Move) || m.Offer != nil && !validMove(m.Offer.Move) {
 		return nil, fmt.Errorf("reading a frame: %s with a move id that is none", m.Kind)
+	}
+	if len(m.Last) > MaxLast {
+		m.Last = nil // no person's; the app moves all the same
 	}
 	m.clean()
 	return m, nil

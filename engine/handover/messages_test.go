@@ -20,7 +20,7 @@ func samples() []*message {
 		{Kind: kindAnswer, Answer: &Answer{Problems: []Problem{{"what", "cure", "a"}}, WantBytes: 1 << 40}},
 		{Kind: kindPrepare}, {Kind: kindPrepared}, {Kind: kindPreCopy}, {Kind: kindFrozen},
 		{Kind: kindReady, Restore: 12345}, {Kind: kindCommit, Move: move}, {Kind: kindRunning, Move: move, Since: -1},
-		{Kind: kindDead, Move: move, Reason: "no"}, {Kind: kindReleased, Move: move, Result: &Result{App: "vim", Outcome: Moved, DowntimeMS: 1.5}},
+		{Kind: kindDead, Move: move, Reason: "no"}, {Kind: kindReleased, Move: move, Result: &Result{App: "vim", Outcome: Moved, DowntimeMS: 1.5}, Last: []byte{3}},
 		{Kind: kindCancel, Reason: "why"}, {Kind: kindProgress, Progress: &Progress{State: SourceMemory, Done: 5}},
 		{Kind: kindAsk, Move: move}, {Kind: kindVerdict, Move: move, Verdict: verdictStayed}, {Kind: kindUnsure, Reason: "?"},
 		{Kind: kindSettled, Notes: []string{"n"}},
@@ -71,6 +71,14 @@ func TestMessagesThatMakeNoSense(t *testing.T) {
 	}
 	if _, err := encode(&message{Kind: kindOffer, Offer: &Offer{Files: make([]byte, MaxFrame)}}); err == nil {
 		t.Error("a frame that is too large was encoded")
+	}
+	// What is not needed for the move does not break it.
+	b, err := encode(&message{Kind: kindReleased, Last: make([]byte, MaxLast+1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := decode(b); err != nil || m.Last != nil {
+		t.Errorf("more than a person gives an app as it moves was taken: %d bytes, %v", len(m.Last), err)
 	}
 }
 

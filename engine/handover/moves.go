@@ -73,11 +73,12 @@ const (
 // with a waiting one, whether a live move has it or only a record is left.
 type copyAtSource interface {
 	Thaw() error
-	Release() error
+	Release() (last []byte, err error)
 }
 
 type copyAtDestination interface {
 	Resume() error
+	TakeLast(last []byte) error
 	Abandon() error
 }
 
@@ -91,6 +92,7 @@ type entry struct {
 	rec    Record
 	source copyAtSource
 	dest   copyAtDestination
+	last   []byte        // source: what the copy was still given; it has been released
 	reason string        // why it is undecided
 	when   time.Time     // the copy was resumed
 	taken  chan struct{} // closed when it is decided elsewhere than on the move's own link
@@ -221,7 +223,11 @@ func (m *Moves) moved(e *entry) error {
 		log.Printf("move %s: %v", e.id.Move, err)
 		e.rec.State = Gone
 	}
-	if err := e.source.Release(); err != nil {
+	last, err := e.source.Release()
+	if len(last) > 0 {
+		e.last = last
+	}
+	if err != nil {
 		e.reason = err.Error()
 		return fmt.Errorf("ending the copy of %s that stayed here: %w", e.id.Name, err)
 	}
@@ -316,12 +322,23 @@ func (m *Moves) drop(e *entry) error {
 	return errors.Join(e.dest.Abandon(), m.settle(e))
 }
 
-// heard forgets a move whose source knows that the copy runs here.
-func (m *Moves) heard(e *entry) error {
+// released is what the destination is told after moved.
+func (m *Moves) released(e *entry, r *Result) *message {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &message{Kind: kindReleased, Move: e.id.Move, Result: r, Last: e.last}
+}
+
+// heard forgets a move whose source knows that the copy runs here. The app gets
+// what the source's was still given, which is told once.
+func (m *Moves) heard(e *entry, last []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.phase != running {
 		return nil
+	}
+	if err := e.dest.TakeLast(last); err != nil {
+		log.Printf("move %s: %v", e.id.Move, err)
 	}
 	return m.settle(e)
 }

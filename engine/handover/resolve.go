@@ -13,8 +13,9 @@ type recovered struct {
 	rec  *Record
 }
 
-func (r recovered) Thaw() error    { return r.host.Thaw(r.rec) }
-func (r recovered) Release() error { return r.host.Release(r.rec) }
+func (r recovered) Thaw() error                { return r.host.Thaw(r.rec) }
+func (r recovered) Release() ([]byte, error)   { return r.host.Release(r.rec) }
+func (r recovered) TakeLast(last []byte) error { return r.host.TakeLast(r.rec, last) }
 
 // Resume and Abandon are never reached with a copy to work on: a copy that
 // had not run has died with the daemon that made it.
@@ -149,7 +150,7 @@ func (m *Moves) verdictOfDestination(p *party, e *entry) error {
 		if err := m.moved(e); err != nil {
 			return err
 		}
-		return p.send(&message{Kind: kindReleased, Move: e.id.Move})
+		return p.send(m.released(e, nil))
 	case kindDead:
 		return m.reverted(e, r.Reason)
 	}
@@ -173,7 +174,7 @@ func (m *Moves) resolveDestination(p *party, e *entry) error {
 		return m.answerCommit(p, e)
 	case verdictStayed:
 		if m.is(e, running) {
-			return m.heard(e)
+			return m.heard(e, nil)
 		}
 		return m.drop(e)
 	}
@@ -190,10 +191,11 @@ func (m *Moves) answerCommit(p *party, e *entry) error {
 	if r.Kind != kindRunning {
 		return nil
 	}
-	if _, err := p.wait(p.ctx, kindReleased); err != nil {
+	said, err := p.wait(p.ctx, kindReleased)
+	if err != nil {
 		return err
 	}
-	return m.heard(e)
+	return m.heard(e, said.Last)
 }
 
 const (

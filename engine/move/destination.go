@@ -39,7 +39,6 @@ type Destination struct {
 	tracer   *tracee.Tracer
 	builder  *restore.Builder
 	portals  portals
-	typed    capsule.Typed
 	notes    []string
 	budget   uint64 // of memory that may come ahead
 	came     int64  // CLOCK_MONOTONIC of this host when the offer came
@@ -180,13 +179,6 @@ func (d *Destination) restore(ctx context.Context, app *image.App, r *bufio.Read
 	if furnished != nil {
 		return fmt.Errorf("rebuilding %s: %w", app.Name, furnished)
 	}
-	typed, err := readBlock(r, maxPortals)
-	if err == nil {
-		err = json.Unmarshal(typed, &d.typed)
-	}
-	if err != nil {
-		return fmt.Errorf("taking what was typed at the windows of %s: %w", app.Name, err)
-	}
 	if err := atEnd(r); err != nil {
 		return fmt.Errorf("taking the memory of %s: %w", app.Name, err)
 	}
@@ -265,7 +257,7 @@ func (d *Destination) Resume() error {
 		}
 	}
 	err = d.cap.Arrived(ctx, capsule.Arrival{Main: d.portals.Main, Status: d.portals.Status, TTY: d.portals.TTY,
-		Screen: d.portals.Screen, Held: d.portals.Held, Typed: d.typed})
+		Screen: d.portals.Screen, Held: d.portals.Held})
 	if err == nil {
 		err = d.tracer.Do(d.builder.Resume)
 	}

@@ -10,9 +10,8 @@
 //
 // The stream of the last part, after the freeze, is: what changed of the files
 // since they were sent (a length, a files.Need, and the files' stream), the
-// capsule's private trees in the order of wholeTrees, the memory, and at last what
-// was typed at the app's windows meanwhile. The image has gone before, on a stream
-// of its own.
+// capsule's private trees in the order of wholeTrees, and the memory. The image has
+// gone before, on a stream of its own.
 package move
 
 import (

@@ -244,27 +244,7 @@ func (s *Source) SendMemory(ctx context.Context, w io.Writer, report handover.Re
 	told := s.telling(ctx, report)
 	totals, err := memory.Send(ctx, w, s.frozen.Memory, memory.Options{
 		Progress: func(t memory.Totals) { told(t.Read, total) }})
-	if err == nil {
-		err = s.sendTyped(ctx, w)
-	}
 	return handover.MemoryTotals{Bytes: totals.Bytes}, err
-}
-
-// sendTyped sends what was typed at the windows meanwhile. What comes later is for
-// nobody, unless the app stays.
-func (s *Source) sendTyped(ctx context.Context, w io.Writer) error {
-	typed, err := s.cap.Typed(ctx)
-	if err != nil {
-		log.Printf("%v", err) // the keeper may be gone; the app moves all the same
-	}
-	text, err := json.Marshal(typed)
-	if err != nil {
-		return err
-	}
-	if err := writeBlock(w, text); err != nil {
-		return fmt.Errorf("sending what was typed at the windows: %w", err)
-	}
-	return nil
 }
 
 // sendChanged sends what changed of the files while they travelled.
@@ -366,11 +346,12 @@ func (s *Source) thaw() error {
 }
 
 // Release see handover.Source.
-func (s *Source) Release() error {
+func (s *Source) Release() ([]byte, error) {
 	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
 	defer stop()
 	var errs []error
-	if err := s.cap.Moved(ctx, s.To); err != nil {
+	last, err := Leave(ctx, s.cap, s.To)
+	if err != nil {
 		log.Printf("%v", err) // the keeper may be gone; the app is elsewhere all the same
 	}
 	errs = append(errs, s.cap.Kill(), s.closeAhead())
@@ -394,5 +375,5 @@ func (s *Source) Release() error {
 			errs = append(errs, layer.Release(s.env.Cache))
 		}
 	}
-	return errors.Join(errs...)
+	return last, errors.Join(errs...)
 }

@@ -46,7 +46,9 @@ type Bridge struct {
 	cursors  cursors
 	screen   screen
 	progress progress
-	typed    []display.Stroke // while the app is let go of
+	typed    []display.Stroke // while the app is let go of, or arriving
+	held     []xwire.Keycode  // modifiers, when it was let go of
+	arriving bool             // what was typed at its windows elsewhere comes first
 	bus      string           // the session bus's socket, "" if it does not run
 	arrived  bool             // the app is here for the first time
 }

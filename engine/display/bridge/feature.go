@@ -39,19 +39,22 @@ type busFeature interface {
 	bus(socket string)
 }
 
-// makeFeatures makes them all. One that cannot be made (the desktop's server may
-// lack an extension) says so in the log and is left out.
-func (b *Bridge) makeFeatures() []feature {
-	var out []feature
-	add := func(f feature, err error) {
-		if err != nil {
-			b.log.Warn("the bridge does without", "feature", err)
-			return
-		}
-		out = append(out, f)
+// makeFeatures makes them all.
+func (b *Bridge) makeFeatures() {
+	b.features = nil
+	if !b.arriving { // see arrive
+		b.add(newKeymap(b))
 	}
-	add(newKeymap(b))
-	add(newSelections(b))
-	add(newNotify(b))
-	return out
+	b.add(newSelections(b))
+	b.add(newNotify(b))
+}
+
+// add adds a feature. One that cannot be made (the desktop's server may lack an
+// extension) says so in the log and is left out.
+func (b *Bridge) add(f feature, err error) {
+	if err != nil {
+		b.log.Warn("the bridge does without", "feature", err)
+		return
+	}
+	b.features = append(b.features, f)
 }

@@ -30,7 +30,7 @@ func (b *Bridge) fake(kind, detail uint8, x, y int16) {
 // key plays a key. One that is repeated by the desktop comes as presses only;
 // the app's server takes them only with releases in between.
 func (b *Bridge) key(w *window, code xwire.Keycode, press bool) {
-	if b.App == nil {
+	if b.App == nil || b.arriving {
 		b.keepStroke(w, code, press)
 		return
 	}
@@ -170,27 +170,40 @@ func (b *Bridge) heldKeys(keys [31]byte) {
 	if b.App == nil || b.focus == nil {
 		return
 	}
-	if b.input.modifiers == nil {
-		b.input.modifiers = map[xwire.Keycode]bool{}
-		r, err := b.Desk.GetModifierMapping()
-		if err != nil {
-			return
-		}
-		n := int(r.KeycodesPerModifier)
-		for i, code := range r.Keycodes {
-			// Rows: Shift, Lock, Control, Mod1-5. Lock and Mod2, mostly Num Lock, would
-			// change a lock.
-			if row := i / max(n, 1); code != 0 && row != 1 && row != 4 {
-				b.input.modifiers[code] = true
-			}
-		}
-	}
-	for code := range b.input.modifiers {
+	for code := range b.modifiers() {
 		// The event leaves out the first eight keys.
 		if i := int(code)/8 - 1; i >= 0 && keys[i]&(1<<(code%8)) != 0 && !b.input.keys[code] {
-			b.key(nil, code, true)
+			b.key(b.focus, code, true)
 		}
 	}
+}
+
+// askHeld asks what is held, where the focus has been all the time.
+func (b *Bridge) askHeld() {
+	if r, err := b.Desk.QueryKeymap(); err == nil {
+		b.heldKeys([31]byte(r.Keys[1:]))
+	}
+}
+
+// modifiers are the keys that count while they are held.
+func (b *Bridge) modifiers() map[xwire.Keycode]bool {
+	if b.input.modifiers != nil {
+		return b.input.modifiers
+	}
+	r, err := b.Desk.GetModifierMapping()
+	if err != nil {
+		return nil
+	}
+	b.input.modifiers = map[xwire.Keycode]bool{}
+	n := int(r.KeycodesPerModifier)
+	for i, code := range r.Keycodes {
+		// Rows: Shift, Lock, Control, Mod1-5. Lock and Mod2, mostly Num Lock, would
+		// change a lock.
+		if row := i / max(n, 1); code != 0 && row != 1 && row != 4 {
+			b.input.modifiers[code] = true
+		}
+	}
+	return b.input.modifiers
 }
 
 func (b *Bridge) releaseKeys() {

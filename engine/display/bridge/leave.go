@@ -41,7 +41,7 @@ func (b *Bridge) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.features = b.makeFeatures()
+	b.makeFeatures()
 	b.order, b.popups = nil, nil
 	old, shown := b.windows, len(b.windows) > 0
 	b.windows = map[xwire.Window]*window{}
@@ -72,8 +72,12 @@ func (b *Bridge) attach(ctx context.Context) error {
 		// It has been so all the time.
 		b.focus = nil
 		b.focusIn(focus)
+		b.askHeld()
 	} else {
 		b.after(focusWithin, b.checkFocus)
+	}
+	if b.arriving {
+		b.after(arriveWithin, func() { b.arrive(nil) }) //nolint:errcheck // the loop sees its cause
 	}
 	return b.settle()
 }
@@ -105,6 +109,7 @@ func (b *Bridge) again(w *window) {
 // letGo ends all that the app's server holds of the bridge, so that it can be
 // frozen. The native windows stay, with their last pictures.
 func (b *Bridge) letGo() {
+	b.keepHeld()
 	b.releaseKeys()
 	b.releaseButtons()
 	if b.grab.held {

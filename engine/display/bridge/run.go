@@ -21,7 +21,7 @@ type Options struct {
 	// its windows away and ends.
 	Orders <-chan display.Order
 	// Parted is called when the app has been let go of, and Typed with what was typed
-	// since, when the keeper asks.
+	// since, when it has left.
 	Parted func() error
 	Typed  func([]display.Stroke) error
 	// Display and Authority name the desktop as in xwire.Dial; empty: those of
@@ -30,6 +30,8 @@ type Options struct {
 	Log                *slog.Logger
 	// NoSharedMemory sends all pictures over the sockets.
 	NoSharedMemory bool
+
+	typed []display.Stroke // elsewhere; told when there was no desktop
 }
 
 // The app's server may be stopped by somebody else than its keeper.
@@ -81,13 +83,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	told := false
 	for {
-		b := &Bridge{o: o, log: o.Log, bus: o.Begin.Bus, typed: o.Begin.Typed, calls: make(chan func(), 64)}
+		b := &Bridge{o: o, log: o.Log, bus: o.Begin.Bus, typed: o.typed, arriving: o.Begin.Arrived, calls: make(chan func(), 64)}
 		err := b.openDesk(ctx)
 		if err == nil {
 			told = false
 			err = b.run(ctx)
 			b.close()
-			o.Begin.Bus, o.Begin.Typed = b.bus, nil
+			o.Begin.Bus, o.Begin.Arrived, o.typed = b.bus, false, nil
 		} else if !told {
 			o.Log.Warn("waiting for the desktop", "error", err)
 			told = true
@@ -106,13 +108,17 @@ func Run(ctx context.Context, o Options) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case order, ok := <-o.Orders:
-			if !ok || order.Op == display.OpLeft {
+			if !ok {
 				return nil
 			}
-			if order.Op == display.OpBus {
+			switch order.Op {
+			case display.OpLeft:
+				return o.tellTyped(nil)
+			case display.OpBus:
 				o.Begin.Bus = order.Bus
-			}
-			if order.Op == display.OpPart {
+			case display.OpTyped:
+				o.typed, o.Begin.Arrived = order.Typed, false
+			case display.OpPart:
 				if err := o.parted(); err != nil {
 					return err
 				}
@@ -146,7 +152,12 @@ func (o *Options) awaitBack(ctx context.Context) error {
 			return context.Cause(ctx)
 		case order, ok := <-o.Orders:
 			switch {
-			case !ok || order.Op == display.OpLeft:
+			case !ok:
+				return errDone
+			case order.Op == display.OpLeft:
+				if err := o.tellTyped(nil); err != nil {
+					return err
+				}
 				return errDone
 			case order.Op == display.OpBack:
 				return nil
@@ -154,10 +165,6 @@ func (o *Options) awaitBack(ctx context.Context) error {
 				o.Begin.Bus = order.Bus
 			case order.Op == display.OpPart:
 				if err := o.parted(); err != nil {
-					return err
-				}
-			case order.Op == display.OpTyped:
-				if err := o.tellTyped(nil); err != nil {
 					return err
 				}
 			}
@@ -312,6 +319,19 @@ func (b *Bridge) takeDesk() error {
 	return nil
 }
 
+// left takes the windows away: what is typed from then on is for nobody, or another
+// window.
+func (b *Bridge) left() error {
+	for native := range b.native {
+		b.Desk.DestroyWindow(native)
+	}
+	b.hearDesk() //nolint:errcheck // what came before its end counts
+	if err := b.o.tellTyped(b.typed); err != nil {
+		return err
+	}
+	return errDone
+}
+
 // hearDesk takes all that has happened on the desktop until now.
 func (b *Bridge) hearDesk() error {
 	if err := b.Desk.Sync(); err != nil {
@@ -323,8 +343,10 @@ func (b *Bridge) hearDesk() error {
 // obey does what the keeper says.
 func (b *Bridge) obey(ctx context.Context, o display.Order, ok bool) error {
 	switch {
-	case !ok || o.Op == display.OpLeft:
+	case !ok:
 		return errDone
+	case o.Op == display.OpLeft:
+		return b.left()
 	case o.Op == display.OpPart:
 		if b.App != nil {
 			b.letGo()
@@ -334,10 +356,7 @@ func (b *Bridge) obey(ctx context.Context, o display.Order, ok bool) error {
 		}
 		b.dim()
 	case o.Op == display.OpTyped:
-		if err := b.hearDesk(); err != nil {
-			return err
-		}
-		return b.o.tellTyped(b.typed)
+		return b.arrive(o.Typed)
 	case o.Op == display.OpBack && b.App == nil:
 		// Clicks that came meanwhile and still wait are not played later.
 		if err := b.hearDesk(); err != nil {
