@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -321,6 +322,44 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 	}
 	if left := copiesOf(arg); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestKillAtAnyMoment kills the source's daemon at any moment of a move, amid the calls that it has the
+// app make, too.
+func TestKillAtAnyMoment(t *testing.T) {
+	hs := hostsWith(t, built(), []string{"HITHER_PRECOPY=1"}, "a", "b")
+	a, b := hs[0], hs[1]
+	name, arg := a.app()
+	for round := range 15 {
+		after := time.Duration(rand.IntN(80)) * time.Millisecond
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			a.client.Send(t.Context(), name, "b", nil) //nolint:errcheck // the daemon dies
+		}()
+		select {
+		case <-done:
+		case <-time.After(after):
+		}
+		a.kill()
+		<-done
+		a.start()
+		eventually(t, fmt.Sprintf("all is settled (round %d, killed after %v)", round, after), func() error {
+			for _, h := range hs {
+				m, err := h.client.Moves(t.Context())
+				if err != nil {
+					return err
+				}
+				if len(m.Moves) > 0 {
+					return fmt.Errorf("%s has %+v", h.name, m.Moves)
+				}
+			}
+			return oneRuns(arg)
+		})
+		if strings.Contains(b.must("ls"), name) {
+			a.must("bring", name+"@b")
+		}
 	}
 }
 

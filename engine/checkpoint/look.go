@@ -145,7 +145,7 @@ func (f *Frozen) lookAtMemory(p *tracee.Process, s *seen) error {
 	if s.mappings, err = readMappings(p.Pid); err != nil {
 		return err
 	}
-	known := tracee.Known{Auxv: s.auxv, Ignored: s.status.number("SigIgn", 16)}
+	known := tracee.Known{Auxv: s.auxv, Caught: s.status.number("SigCgt", 16)}
 	for _, m := range s.mappings {
 		if tracee.IsTrain(m.End-m.Start, m.Path) {
 			known.Memory = append(known.Memory, m.Start)

@@ -31,6 +31,9 @@ func (s *Siginfo) Signo() int { return int(*(*int32)(unsafe.Pointer(&s[0]))) }
 // Code is si_code.
 func (s *Siginfo) Code() int { return int(*(*int32)(unsafe.Pointer(&s[8]))) }
 
+// Pid is si_pid, of signals that a process sent.
+func (s *Siginfo) Pid() int { return int(*(*int32)(unsafe.Pointer(&s[16]))) }
+
 func ptrace(request, tid int, addr, data uintptr) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0)
 	if errno != 0 {
@@ -83,6 +86,11 @@ func PtraceEventMessage(tid int) (uint64, error) {
 	var message uint64
 	err := ptracePtr(unix.PTRACE_GETEVENTMSG, tid, 0, unsafe.Pointer(&message))
 	return message, err
+}
+
+// PtracePoke is PTRACE_POKEDATA: it writes eight bytes into memory, read-only memory too.
+func PtracePoke(tid int, addr, word uint64) error {
+	return ptrace(unix.PTRACE_POKEDATA, tid, uintptr(addr), uintptr(word))
 }
 
 // PtraceGetRegs is PTRACE_GETREGS.

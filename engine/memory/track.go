@@ -37,16 +37,9 @@ func Track(p *tracee.Process) (k *Tracker, err error) {
 	if th == nil {
 		return nil, tracee.ErrGone
 	}
-	fd, err := th.StepSyscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|kernel.UffdUserModeOnly)
+	own, err := th.TakeDescriptor(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|kernel.UffdUserModeOnly)
 	if err != nil {
-		return nil, fmt.Errorf("tracking the memory of process %d: userfaultfd: %w", p.Pid, err)
-	}
-	own, err := p.GetFD(int(fd))
-	if _, cerr := th.StepSyscall(unix.SYS_CLOSE, fd); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return nil, fmt.Errorf("tracking the memory of process %d: %w", p.Pid, err)
+		return nil, fmt.Errorf("tracking the memory of process %d: taking a userfaultfd: %w", p.Pid, err)
 	}
 	if err := kernel.UffdOpen(own, uffdFeatures); err != nil {
 		unix.Close(own)

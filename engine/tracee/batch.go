@@ -13,9 +13,6 @@ import (
 	"hither/engine/kernel"
 )
 
-// allButTrap is the mask while the train runs: its end is a SIGTRAP.
-const allButTrap = ^uint64(0) &^ (1 << (unix.SIGTRAP - 1))
-
 // Syscall makes one call by the train. Its errno comes as a syscall.Errno.
 func (th *Thread) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 	call := [1]Call{{Nr: nr}}
@@ -51,10 +48,6 @@ func (th *Thread) ride(calls []Call) error {
 	if p.train == nil {
 		return fmt.Errorf("%s is not prepared for injected calls", name(p.Pid))
 	}
-	ignore, err := p.watchTraps(calls)
-	if err != nil {
-		return err
-	}
 	rows := p.train.data[rowsOffset:]
 	for i := range calls {
 		row := rows[i*rowSize : (i+1)*rowSize]
@@ -63,16 +56,11 @@ func (th *Thread) ride(calls []Call) error {
 			binary.LittleEndian.PutUint64(row[8+8*j:], arg)
 		}
 	}
-	regs := th.callRegs(p.trainAt)
+	th.putHome(p.train.data[trainStub.home:])
+	regs := trainStub.regs(th, p.trainAt)
 	regs.Rbx = p.trainAt + rowsOffset
 	regs.Rbp = uint64(len(calls))
-	if err := kernel.PtraceSetSigMask(th.Tid, allButTrap); err != nil {
-		return th.failed("blocking the signals", err)
-	}
-	if err := kernel.PtraceSetRegs(th.Tid, &regs); err != nil {
-		return th.failed("setting the registers", err)
-	}
-	if err := th.resume(kernel.PtraceCont, th.arrived); err != nil {
+	if _, err := th.run(&regs, p.trainAt+trainStub.reported); err != nil {
 		return err
 	}
 	if err := th.putBack(); err != nil {
@@ -81,60 +69,7 @@ func (th *Thread) ride(calls []Call) error {
 	for i := range calls {
 		calls[i].Ret = int64(binary.LittleEndian.Uint64(rows[i*rowSize+56:]))
 	}
-	if ignore != nil {
-		if p.trapping = ignore; binary.LittleEndian.Uint64(ignore) != sigIgn {
-			p.trapping = nil
-		}
-	}
-	if p.trapping != nil {
-		if err := th.ignoreTraps(); err != nil {
-			return err
-		}
-	}
 	return th.queueAgain()
-}
-
-// arrived says whether a stop is the breakpoint at the train's end. The SIGTRAP
-// may hide one the program sent itself: two of a kind become one in the queue.
-func (th *Thread) arrived(s unix.WaitStatus) bool {
-	if event(s) != 0 || s.StopSignal() != unix.SIGTRAP {
-		return false
-	}
-	var regs unix.PtraceRegs
-	if kernel.PtraceGetRegs(th.Tid, &regs) != nil || regs.Rip != th.p.trainAt+trainEnd {
-		return false
-	}
-	if info, err := kernel.PtraceGetSiginfo(th.Tid); err == nil && info.Code() != sigkernel {
-		th.heard = append(th.heard, info)
-	}
-	return true
-}
-
-// watchTraps looks for a call that sets what the process does on SIGTRAP, and
-// returns the new action: the breakpoint resets an ignored SIGTRAP to its default.
-func (p *Process) watchTraps(calls []Call) ([]byte, error) {
-	var action []byte
-	for i := range calls {
-		c := &calls[i]
-		if c.Nr != unix.SYS_RT_SIGACTION || c.Args[0] != uint64(unix.SIGTRAP) || c.Args[1] == 0 {
-			continue
-		}
-		action = make([]byte, sigactionSize)
-		if err := p.Read(action, c.Args[1]); err != nil {
-			return nil, fmt.Errorf("reading the action for SIGTRAP: %w", err)
-		}
-	}
-	return action, nil
-}
-
-// ignoreTraps lets the process ignore SIGTRAP again. This raises none.
-func (th *Thread) ignoreTraps() error {
-	copy(th.p.train.desk(), th.p.trapping)
-	_, err := th.StepSyscall(unix.SYS_RT_SIGACTION, uint64(unix.SIGTRAP), th.p.trainAt+deskOffset, 0, sigsetSize)
-	if err != nil {
-		return fmt.Errorf("letting %s ignore SIGTRAP again: %w", name(th.p.Pid), err)
-	}
-	return nil
 }
 
 // Exec makes the process run another program, by execve(2) with strings and
@@ -144,11 +79,11 @@ func (th *Thread) Exec(path, argv, envp uint64) error {
 	if th.Tid != th.p.Pid || len(th.p.Threads) != 1 {
 		return errors.New("exec needs a process of one thread")
 	}
-	err := th.stepping(false, func(step func(uintptr, ...uint64) (uint64, error)) error {
-		if _, err := step(unix.SYS_EXECVE, path, argv, envp); err != nil {
+	err := th.stepping(false, func(s *steps) error {
+		if _, err := s.call(unix.SYS_EXECVE, path, argv, envp); err != nil {
 			return err
 		}
-		th.p.gadget = 0
+		th.p.gadget, th.p.vdsoAt = 0, 0
 		if err := kernel.PtraceGetRegs(th.Tid, &th.regs); err != nil {
 			return th.failed("reading the registers", err)
 		}

@@ -139,7 +139,7 @@ func (th *Thread) nextBorn(births []Birth) (*Thread, int, error) {
 		return nil, 0, fmt.Errorf("thread %d was born, which nobody asked for", tid)
 	}
 	if births[i].Args.Flags&unix.CLONE_THREAD == 0 {
-		child.p = &Process{Pid: tid, t: t, gadget: p.gadget, pidfd: -1}
+		child.p = &Process{Pid: tid, t: t, gadget: p.gadget, vdsoAt: p.vdsoAt, vdsoHead: p.vdsoHead, report: p.report, perched: p.perched, pidfd: -1}
 		if err := child.p.Adopt(p); err != nil {
 			return nil, 0, err
 		}

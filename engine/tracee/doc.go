@@ -10,13 +10,15 @@
 // had been: interrupted system calls included, because only that path of the
 // kernel restarts them.
 //
-// Calls are injected in two ways. step runs one call on a `syscall` instruction
-// found in the process (its vdso), by PTRACE_SYSCALL: slow, but it needs no
-// mapping and raises no signal. The train (Prepare, Batch) is a small stub in a
-// memory page shared with the tracer, that runs a table of calls at a go and
-// ends in a breakpoint. Registers and signal mask are put back before either
-// returns. Only calls that cannot sleep for long may be injected: the restart
-// block of an interrupted nanosleep or poll would be lost to another sleep.
+// Calls are injected in two ways, by a stub each, which reports by a signal to itself. The perch
+// makes one call at a time; it stands in the room that the vdso leaves in its last page, so it needs no
+// mapping. The train (Prepare, Batch) runs a table of calls at a go, in memory shared with the tracer.
+// Registers and signal mask are put back before either returns. If the tracer dies amid them, the stub puts
+// them back itself and the program goes on (stub.go). Only calls that cannot sleep for long may be
+// injected: the restart block of an interrupted nanosleep or poll would be lost to another sleep.
+//
+// Not safe from the tracer's death are: a process without a vdso; a thread that is led out of its vdso
+// (StepOutOfVDSO), which happens only towards another kernel; what a batch was for, if it needs another.
 //
 // A thread is waited for by its id alone, never by wait(-1), so children that
 // other parts of the program start are not stolen. There are no locks: all state

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"hither/engine/kernel"
 )
 
@@ -57,9 +55,9 @@ func (p *Process) findGadget() (uint64, error) {
 
 // Known is what a caller has read of a process anyway.
 type Known struct {
-	Auxv    []byte   // proc_pid_auxv(5)
-	Ignored uint64   // the signals it ignores: SigIgn of proc_pid_status(5)
-	Memory  []uint64 // where mappings with the name and the size of a train lie, see IsTrain
+	Auxv   []byte   // proc_pid_auxv(5)
+	Caught uint64   // the signals it catches: SigCgt of proc_pid_status(5)
+	Memory []uint64 // where mappings with the name and the size of a train lie, see IsTrain
 }
 
 // IsTrain says whether a mapping, by its size and its name in /proc, may be a train.
@@ -72,7 +70,8 @@ const trainName = "/memfd: (deleted)"
 // process. It returns where trains of a tracer that died lie, which Prepare unmaps: they
 // are no memory of the program's.
 func (p *Process) Scout(known Known) (old []uint64, err error) {
-	s := &scouted{calm: known.Ignored&(1<<(unix.SIGTRAP-1)) == 0}
+	s := &scouted{}
+	p.report = chooseReport(known.Caught)
 	base, vdso := p.vdso(known.Auxv)
 	if i := bytes.Index(vdso, syscallInstruction); i >= 0 {
 		p.gadget = base + uint64(i)
@@ -83,7 +82,7 @@ func (p *Process) Scout(known Known) (old []uint64, err error) {
 		return nil, err
 	}
 	for _, at := range known.Memory {
-		if p.holds(at, trainCode) {
+		if p.isTrain(at) {
 			s.old = append(s.old, at)
 		}
 	}
@@ -108,7 +107,6 @@ func (p *Process) scout() error {
 type scouted struct {
 	zero uint64
 	old  []uint64
-	calm bool // it is known not to ignore SIGTRAP
 }
 
 // findZero finds a zero byte, which makes an empty string.
@@ -147,12 +145,23 @@ func (p *Process) vdso(auxv []byte) (base uint64, image []byte) {
 		if p.Read(image[:vdsoSize/2], base) != nil || !bytes.HasPrefix(image, []byte("\x7fELF")) {
 			return 0, nil
 		}
+		p.vdsoAt = base
+		copy(p.vdsoHead[:], image)
 		if p.Read(image[vdsoSize/2:], base+vdsoSize/2) != nil {
 			image = image[:vdsoSize/2]
 		}
 		return base, image
 	}
 	return 0, nil
+}
+
+func (p *Process) isTrain(at uint64) bool {
+	there := make([]byte, len(trainStub.code))
+	if p.Read(there, at) != nil {
+		return false
+	}
+	there[trainStub.signal] = 0
+	return bytes.Equal(there, trainStub.code)
 }
 
 func (p *Process) holds(at uint64, what []byte) bool {
@@ -173,7 +182,7 @@ func (p *Process) leftovers() ([]uint64, error) {
 	}
 	var all []uint64
 	err = p.eachMapping(func(m mapping) bool {
-		if IsTrain(m.end-m.start, m.name) && p.holds(m.start, trainCode) {
+		if IsTrain(m.end-m.start, m.name) && p.isTrain(m.start) {
 			all = append(all, m.start)
 		}
 		return true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -24,11 +25,14 @@ type Process struct {
 
 	t         *Tracer
 	gadget    uint64 // address of a `syscall` instruction in it; 0: not looked for yet
+	vdsoAt    uint64 // where its vdso was when that was looked for, 0: not found
+	vdsoHead  [elfHeaderSize]byte
+	report    syscall.Signal // by which stubs report, 0: not chosen yet
+	perched   uint64         // where the perch was written to, 0: nowhere
 	scouted   *scouted
 	train     *train
 	trainAt   uint64
 	heritable bool         // the train is mapped in children, too
-	trapping  []byte       // the sigaction of SIGTRAP, if that is ignored
 	files     *unix.Rlimit // to be put back: it was raised to have a descriptor free
 	hidden    bool         // was not dumpable before Seize made it so
 	pidfd     int          // -1: not opened

@@ -39,6 +39,9 @@ func (th *Thread) settle() error {
 		return th.failed("reading the signal mask", err)
 	}
 	th.mask = mask
+	if err := th.bringHome(); err != nil {
+		return err
+	}
 	regs := th.regs
 	if int64(regs.Rax) == -int64(unix.EINTR) && restartable[regs.Orig_rax] {
 		// signal(7): these fail with EINTR after any stop. As an interrupted call

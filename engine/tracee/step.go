@@ -15,115 +15,116 @@ import (
 // maxErrno bounds the results that stand for an error, include/linux/err.h.
 const maxErrno = 4095
 
-// StepSyscall makes one system call in the thread by way of a `syscall`
-// instruction that is already there. It needs no train; it takes three stops.
+// StepSyscall makes one system call in the thread. It needs no train.
 func (th *Thread) StepSyscall(nr uintptr, args ...uint64) (uint64, error) {
 	var result uint64
-	err := th.stepping(false, func(step func(uintptr, ...uint64) (uint64, error)) error {
+	err := th.stepping(true, func(s *steps) error {
 		var err error
-		result, err = step(nr, args...)
+		result, err = s.call(nr, args...)
 		return err
 	})
 	return result, err
 }
 
-// stepping lets fn make any number of calls, each where the one before ended,
-// and then puts the thread back where it rested.
+// TakeDescriptor makes a call that makes a descriptor, takes that for the tracer
+// (close-on-exec) and closes it in the process. Should the tracer die, it is closed all the same.
+func (th *Thread) TakeDescriptor(nr uintptr, args ...uint64) (fd int, err error) {
+	err = th.stepping(true, func(s *steps) error {
+		its, err := s.open(nr, args...)
+		if err != nil {
+			return err
+		}
+		fd, err = th.p.GetFD(int(its))
+		if cerr := s.close(); cerr != nil && err == nil {
+			unix.Close(fd)
+			err = cerr
+		}
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	return fd, nil
+}
+
+// steps are calls made one by one, each where the one before ended.
+type steps struct {
+	th *Thread
+	at uint64 // of the code that makes the call
+	on bool   // the perch; else a bare `syscall` instruction
+	fd uint64 // a descriptor of the process that is the tracer's own
+}
+
+// stepping lets fn make any number of calls, and then puts the thread back where it rested.
 //
-// After a call the thread stands in a syscall-exit-stop, whose way back to the
-// program does not restart an interrupted call. So it is interrupted there, and
-// continued into a PTRACE_EVENT_STOP before the program's next instruction.
-//
-// Quick steps, by PTRACE_SINGLESTEP, take one stop for each call and none at the end. But
-// the kernel resets an ignored SIGTRAP to its default, and does not take the trap flag
-// back if the tracer dies: a batch must follow.
-func (th *Thread) stepping(quick bool, fn func(step func(uintptr, ...uint64) (uint64, error)) error) error {
+// They are made on the perch, a stub in the room that the vdso leaves in its last page.
+// Where there is none, or it is about to go (perch false), a `syscall` instruction that is
+// there serves; then the process does not survive the tracer's death in mid-call. After such a call
+// the thread stands in a syscall-exit-stop, whose way back to the program does not
+// restart an interrupted call. So it is interrupted there, and continued into a
+// PTRACE_EVENT_STOP before the program's next instruction.
+func (th *Thread) stepping(perch bool, fn func(*steps) error) error {
 	if err := th.ok(); err != nil {
 		return err
 	}
 	if err := th.injectable(); err != nil {
 		return err
 	}
-	how, mask := th.step, ^uint64(0)
-	if quick {
-		how, mask = th.quickStep, allButTrap
+	s, rest := &steps{th: th, fd: noDescriptor}, th.putBack
+	if perch {
+		s.at, s.on = th.perch()
 	}
-	if err := kernel.PtraceSetSigMask(th.Tid, mask); err != nil {
-		return th.failed("blocking the signals", err)
-	}
-	gadget, err := th.p.findGadget()
-	if err != nil {
-		return errors.Join(err, th.putBack())
-	}
-	err = fn(func(nr uintptr, args ...uint64) (uint64, error) {
-		value, err := how(gadget, nr, args)
-		if err != nil {
-			return 0, err
+	if !s.on {
+		rest = th.comeToRest
+		var err error
+		if s.at, err = th.p.findGadget(); err != nil {
+			return err
 		}
-		if int64(value) < 0 && int64(value) >= -maxErrno {
-			return value, syscall.Errno(-int64(value))
+		if err := kernel.PtraceSetSigMask(th.Tid, ^uint64(0)); err != nil {
+			return th.failed("blocking the signals", err)
 		}
-		return value, nil
-	})
+	}
+	err := fn(s)
 	if th.gone {
 		return err
-	}
-	rest := th.comeToRest
-	if quick {
-		rest = th.putBack
 	}
 	if rerr := rest(); rerr != nil {
 		return errors.Join(err, rerr)
 	}
-	if quick && err == nil {
-		return nil // the batch does it: it has the train, by which signals come back as they were
-	}
 	return errors.Join(err, th.queueAgain())
 }
 
-// step runs one call up to its syscall-exit-stop.
-func (th *Thread) step(gadget uint64, nr uintptr, args []uint64) (uint64, error) {
-	if err := th.setCall(gadget, nr, args); err != nil {
-		return 0, err
+// call makes a call.
+func (s *steps) call(nr uintptr, args ...uint64) (uint64, error) { return s.make(false, nr, args) }
+
+// open makes a call that makes a descriptor, which is the tracer's until close.
+func (s *steps) open(nr uintptr, args ...uint64) (uint64, error) {
+	fd, err := s.make(true, nr, args)
+	if err == nil {
+		s.fd = fd
 	}
-	for range 2 { // the call's entry, its exit
-		if err := th.resume(kernel.PtraceSyscall, isSyscallStop); err != nil {
-			return 0, fmt.Errorf("system call %d: %w", nr, err)
-		}
-	}
-	var regs unix.PtraceRegs
-	if err := kernel.PtraceGetRegs(th.Tid, &regs); err != nil {
-		return 0, th.failed("reading the registers", err)
-	}
-	return regs.Rax, nil
+	return fd, err
 }
 
-// quickStep runs one call up to the trap after it. As with the train, that may hide a
-// SIGTRAP of the program's own.
-func (th *Thread) quickStep(gadget uint64, nr uintptr, args []uint64) (uint64, error) {
-	if err := th.setCall(gadget, nr, args); err != nil {
-		return 0, err
-	}
-	after := gadget + uint64(len(syscallInstruction))
-	var regs unix.PtraceRegs
-	err := th.resume(kernel.PtraceSingleStep, func(s unix.WaitStatus) bool {
-		if event(s) != 0 || s.StopSignal() != unix.SIGTRAP || kernel.PtraceGetRegs(th.Tid, &regs) != nil || regs.Rip != after {
-			return false
-		}
-		if info, err := kernel.PtraceGetSiginfo(th.Tid); err == nil && !trapped(&info) {
-			th.heard = append(th.heard, info)
-		}
-		return true
-	})
-	if err != nil {
-		return 0, fmt.Errorf("system call %d: %w", nr, err)
-	}
-	return regs.Rax, nil
+// close closes what open made. From then on it is the call that does it, once: by the way home
+// the number may be another's.
+func (s *steps) close() error {
+	fd := s.fd
+	s.fd = noDescriptor
+	_, err := s.call(unix.SYS_CLOSE, fd)
+	return err
 }
 
-// setCall sets the registers for a call at a `syscall` instruction.
-func (th *Thread) setCall(gadget uint64, nr uintptr, args []uint64) error {
-	regs := th.callRegs(gadget)
+func (s *steps) make(opens bool, nr uintptr, args []uint64) (uint64, error) {
+	th := s.th
+	regs := th.callRegs(s.at)
+	if s.on {
+		regs = perchStub.regs(th, s.at)
+		regs.R14 = s.fd
+		if opens {
+			regs.R13 = 0
+		}
+	}
 	regs.Rax = uint64(nr)
 	for i, to := range []*uint64{&regs.Rdi, &regs.Rsi, &regs.Rdx, &regs.R10, &regs.R8, &regs.R9} {
 		*to = 0
@@ -131,14 +132,34 @@ func (th *Thread) setCall(gadget uint64, nr uintptr, args []uint64) error {
 			*to = args[i]
 		}
 	}
-	if err := kernel.PtraceSetRegs(th.Tid, &regs); err != nil {
-		return th.failed("setting the registers", err)
+	var value uint64
+	if s.on {
+		end, err := th.run(&regs, s.at+perchStub.reported)
+		if err != nil {
+			return 0, fmt.Errorf("system call %d: %w", nr, err)
+		}
+		value = end.R12
+	} else {
+		if err := kernel.PtraceSetRegs(th.Tid, &regs); err != nil {
+			return 0, th.failed("setting the registers", err)
+		}
+		for range 2 { // the call's entry, its exit
+			if err := th.resume(kernel.PtraceSyscall, isSyscallStop); err != nil {
+				return 0, fmt.Errorf("system call %d: %w", nr, err)
+			}
+		}
+		if err := kernel.PtraceGetRegs(th.Tid, &regs); err != nil {
+			return 0, th.failed("reading the registers", err)
+		}
+		value = regs.Rax
 	}
-	return nil
+	if int64(value) < 0 && int64(value) >= -maxErrno {
+		return value, syscall.Errno(-int64(value))
+	}
+	return value, nil
 }
 
-// comeToRest puts registers and mask back and goes into a PTRACE_EVENT_STOP. The
-// order makes the tracer's death harmless at any point.
+// comeToRest puts registers and mask back and goes into a PTRACE_EVENT_STOP.
 func (th *Thread) comeToRest() error {
 	if err := kernel.PtraceInterrupt(th.Tid); err != nil {
 		return th.failed("interrupting", err)
@@ -155,13 +176,13 @@ func (th *Thread) comeToRest() error {
 	})
 }
 
-// putBack restores what the thread goes on with.
+// putBack restores what the thread goes on with. The mask comes first: a stub brings the rest.
 func (th *Thread) putBack() error {
-	if err := kernel.PtraceSetRegs(th.Tid, &th.regs); err != nil {
-		return th.failed("putting the registers back", err)
-	}
 	if err := kernel.PtraceSetSigMask(th.Tid, th.mask); err != nil {
 		return th.failed("putting the signal mask back", err)
+	}
+	if err := kernel.PtraceSetRegs(th.Tid, &th.regs); err != nil {
+		return th.failed("putting the registers back", err)
 	}
 	return nil
 }
@@ -247,9 +268,8 @@ func (th *Thread) hear() error {
 	return nil
 }
 
-// queueAgain gives the signals that were heard back to the thread. SIGSTOP cannot
-// be blocked, so it can be heard at any time; all others but a SIGTRAP that the
-// program sent itself are blocked while something is injected.
+// queueAgain gives the signals that were heard back. SIGSTOP cannot be blocked, so it can
+// be heard at any time; all others but the stub's own are blocked while something is injected.
 func (th *Thread) queueAgain() error {
 	heard := th.heard
 	th.heard = nil
@@ -261,23 +281,13 @@ func (th *Thread) queueAgain() error {
 	return nil
 }
 
+// queue sends a signal once more. What it is told about its sender is lost: nobody asks that of SIGWINCH,
+// nor of SIGSTOP.
 func (th *Thread) queue(info *kernel.Siginfo) error {
 	signal := syscall.Signal(info.Signo())
-	if signal == unix.SIGSTOP || th.p.train == nil {
-		return unix.Tgkill(th.p.Pid, th.Tid, signal)
+	if signal != unix.SIGSTOP && th.mask&(1<<(signal-1)) != 0 {
+		// It cannot have been for this thread in particular: another may be waiting for it.
+		return unix.Kill(th.p.Pid, signal)
 	}
-	// The kernel takes a siginfo as it is only from the thread itself.
-	copy(th.p.train.desk(), info[:])
-	return th.stepping(false, func(step func(uintptr, ...uint64) (uint64, error)) error {
-		pid, err := step(unix.SYS_GETPID)
-		if err != nil {
-			return err
-		}
-		tid, err := step(unix.SYS_GETTID)
-		if err != nil {
-			return err
-		}
-		_, err = step(unix.SYS_RT_TGSIGQUEUEINFO, pid, tid, uint64(signal), th.p.trainAt+deskOffset)
-		return err
-	})
+	return unix.Tgkill(th.p.Pid, th.Tid, signal)
 }

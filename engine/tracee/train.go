@@ -3,7 +3,6 @@
 package tracee
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
@@ -25,36 +24,8 @@ const (
 	TrainSize = scratchAt + ScratchSize
 )
 
-// trainCode runs the rows at rbx, rbp of them. The kernel changes only rax, rcx
-// and r11 in a system call, and the stub uses no stack.
-var trainCode = []byte{
-	0x48, 0x8b, 0x03, //       loop: mov rax, [rbx]
-	0x48, 0x8b, 0x7b, 0x08, //       mov rdi, [rbx+8]
-	0x48, 0x8b, 0x73, 0x10, //       mov rsi, [rbx+16]
-	0x48, 0x8b, 0x53, 0x18, //       mov rdx, [rbx+24]
-	0x4c, 0x8b, 0x53, 0x20, //       mov r10, [rbx+32]
-	0x4c, 0x8b, 0x43, 0x28, //       mov r8, [rbx+40]
-	0x4c, 0x8b, 0x4b, 0x30, //       mov r9, [rbx+48]
-	0x0f, 0x05, //                   syscall
-	0x48, 0x89, 0x43, 0x38, //       mov [rbx+56], rax
-	0x48, 0x83, 0xc3, 0x40, //       add rbx, 64
-	0xff, 0xcd, //                   dec ebp
-	0x75, 0xd7, //                   jnz loop
-	0xcc, //                         int3
-}
-
-// trainEnd is where rip stands after the int3.
-var trainEnd = uint64(len(trainCode))
-
-// sigkernel is si_code of an int3's SIGTRAP, include/uapi/asm-generic/siginfo.h.
-const sigkernel = 0x80
-
-// The kernel's struct sigaction on x86-64: handler, flags, restorer, mask.
-const (
-	sigactionSize = 32
-	sigIgn        = 1
-	sigsetSize    = 8
-)
+// sigsetSize is sizeof(sigset_t), as the kernel has it.
+const sigsetSize = 8
 
 // train is shared by the process it was made for and the children cloned from
 // it. One batch runs at a time, as there is one tracer thread.
@@ -108,70 +79,45 @@ func (p *Process) makeTrain(th *Thread, at uint64) error {
 			return err
 		}
 	}
-	empty, old, calm := p.scouted.zero, p.scouted.old, p.scouted.calm
+	empty, old := p.scouted.zero, p.scouted.old
 	p.scouted = nil // good for once
-	tr := &train{users: 1}
-	var fd uint64
-	// The quick steps leave a mark that the first journey takes away: it comes at once.
-	err := th.stepping(calm, func(step func(uintptr, ...uint64) (uint64, error)) error {
+	return th.stepping(true, func(s *steps) error {
 		for _, start := range old {
-			if _, err := step(unix.SYS_MUNMAP, start, TrainSize); err != nil {
+			if _, err := s.call(unix.SYS_MUNMAP, start, TrainSize); err != nil {
 				return fmt.Errorf("unmapping what an earlier tracer left: %w", err)
 			}
 		}
-		var err error
-		fd, err = step(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC|unix.MFD_EXEC)
+		fd, err := s.open(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC|unix.MFD_EXEC)
 		if err == unix.EINVAL { // before Linux 6.3
-			fd, err = step(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC)
+			fd, err = s.open(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC)
 		}
 		if err == unix.EMFILE {
 			if err = p.allowFiles(); err == nil {
-				fd, err = step(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC)
+				fd, err = s.open(unix.SYS_MEMFD_CREATE, empty, unix.MFD_CLOEXEC)
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("making a memory file: %w", err)
 		}
-		if tr.data, err = p.share(int(fd)); err != nil {
-			_, cerr := step(unix.SYS_CLOSE, fd)
-			return errors.Join(err, cerr)
+		data, err := p.share(int(fd))
+		if err != nil {
+			return errors.Join(err, s.close())
 		}
-		if p.trainAt, err = mapTrain(step, fd, at); err != nil {
-			_, cerr := step(unix.SYS_CLOSE, fd)
-			return errors.Join(err, cerr)
+		if p.trainAt, err = mapTrain(s.call, fd, at); err != nil {
+			return errors.Join(err, unix.Munmap(data), s.close())
 		}
-		return nil
+		p.train, p.heritable = &train{data: data, users: 1}, false
+		// Its first journey: close the memory file, and keep children of the program from
+		// inheriting the mapping should the tracer die.
+		calls := []Call{
+			{Nr: unix.SYS_CLOSE, Args: [6]uint64{fd}},
+			{Nr: unix.SYS_MADVISE, Args: [6]uint64{p.trainAt, TrainSize, unix.MADV_DONTFORK}},
+		}
+		if err := th.Batch(calls); err != nil {
+			return err
+		}
+		return errors.Join(p.putLimitBack(), calls[0].Err(), calls[1].Err())
 	})
-	if err != nil {
-		if tr.data != nil {
-			_ = unix.Munmap(tr.data)
-		}
-		return err
-	}
-	p.train = tr
-	// Its first journey: close the memory file, keep children of the program from
-	// inheriting the mapping should the tracer die, look how SIGTRAP is handled.
-	p.heritable = false
-	calls := []Call{
-		{Nr: unix.SYS_CLOSE, Args: [6]uint64{fd}},
-		{Nr: unix.SYS_MADVISE, Args: [6]uint64{p.trainAt, TrainSize, unix.MADV_DONTFORK}},
-		{Nr: unix.SYS_RT_SIGACTION, Args: [6]uint64{uint64(unix.SIGTRAP), 0, p.trainAt + deskOffset, sigsetSize}},
-	}
-	if err := th.Batch(calls); err != nil {
-		return err
-	}
-	if err := p.putLimitBack(); err != nil {
-		return err
-	}
-	if err := errors.Join(calls[0].Err(), calls[1].Err(), calls[2].Err()); err != nil {
-		return err
-	}
-	action := tr.desk()[:sigactionSize]
-	if binary.LittleEndian.Uint64(action) == sigIgn {
-		p.trapping = append([]byte(nil), action...)
-		return th.ignoreTraps()
-	}
-	return nil
 }
 
 // allowFiles raises the soft limit on open files of a process that has reached it.
@@ -240,7 +186,7 @@ func (p *Process) share(fd int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mapping the shared memory: %w", err)
 	}
-	copy(data, trainCode)
+	copy(data, trainStub.in(p))
 	return data, nil
 }
 
@@ -261,7 +207,7 @@ func (p *Process) Adopt(parent *Process) error {
 	if err := p.dropTrain(); err != nil {
 		return err
 	}
-	p.train, p.trainAt, p.trapping = parent.train, parent.trainAt, parent.trapping
+	p.train, p.trainAt = parent.train, parent.trainAt
 	p.train.users++
 	p.heritable = true
 	return nil

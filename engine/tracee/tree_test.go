@@ -5,11 +5,13 @@ package tracee
 import (
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,6 +80,125 @@ func init() {
 	}
 }
 
+func init() {
+	// restless does all that is done in a process, over and over.
+	victims["restless"] = func() {
+		var pid int
+		fmt.Sscan(os.Getenv("TRACER_OF"), &pid)
+		tr := New()
+		fmt.Println("ready")
+		for {
+			err := tr.Do(func() error {
+				p, err := tr.Seize(pid)
+				if err != nil {
+					return err
+				}
+				for _, th := range p.Threads {
+					fd, err := th.TakeDescriptor(unix.SYS_EVENTFD2, 0, 0)
+					if err != nil {
+						return err
+					}
+					unix.Close(fd)
+				}
+				if err := p.Prepare(0); err != nil {
+					return err
+				}
+				for _, th := range p.Threads {
+					if err := th.Batch(slices.Repeat([]Call{{Nr: unix.SYS_GETPID}}, 100)); err != nil {
+						return err
+					}
+				}
+				return tr.Detach(p)
+			})
+			if err != nil {
+				fmt.Println(err)
+			}
+		}
+	}
+}
+
+// TestTracerDiesAnywhere kills the tracer at any moment of its work. The program goes on with its sleeps,
+// its sums and its signals, and has no descriptor more than before.
+func TestTracerDiesAnywhere(t *testing.T) {
+	const program = `
+import math, os, select, signal, threading, time
+alive = [0] * 4
+def forever(i, work):
+	def run():
+		while True:
+			work()
+			alive[i] += 1
+	threading.Thread(target=run, daemon=True).start()
+def sleep():
+	began = time.monotonic()
+	time.sleep(.02)
+	assert time.monotonic() - began >= .02
+def poll():
+	began = time.monotonic()
+	assert select.select([], [], [], .02) == ([], [], [])
+	assert time.monotonic() - began >= .019
+def add():
+	assert math.fsum(math.sqrt(i) for i in range(3000)) == sum
+def read():
+	assert os.read(r, 1) == b"x"
+sum = math.fsum(math.sqrt(i) for i in range(3000))
+r, w = os.pipe()
+usr1, resized = [], []
+signal.signal(signal.SIGUSR1, lambda *_: usr1.append(1))
+if os.environ["HANDLES"]: signal.signal(signal.SIGWINCH, lambda *_: resized.append(1))
+for i, work in enumerate((sleep, poll, add, read)): forever(i, work)
+print("ready", flush=True)
+while True:
+	before, said = list(alive), len(usr1)
+	os.write(w, b"x")
+	os.kill(os.getpid(), signal.SIGUSR1)
+	while any(a == b for a, b in zip(alive, before)) or len(usr1) == said: time.sleep(.001)
+	print([os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")], flush=True)
+`
+	for _, how := range []string{"plain", "handler", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			t.Setenv("HANDLES", map[string]string{"handler": "yes"}[how])
+			v := start(t, nil, "python3", "-c", program)
+			v.line(t)
+			descriptors := v.line(t)
+			t.Setenv("TRACER_OF", fmt.Sprint(v.Process.Pid))
+			if how == "stopped" { // between its tracers it stands where the last one left it
+				unix.Kill(v.Process.Pid, unix.SIGSTOP)
+			}
+			for range 100 {
+				killer := startVictim(t, nil, "restless")
+				if got := killer.line(t); got != "ready" {
+					t.Fatal(got)
+				}
+				time.Sleep(time.Duration(rand.IntN(5000)) * time.Microsecond)
+				killer.Process.Kill()
+				if rest, _ := io.ReadAll(killer.out); len(rest) > 0 {
+					t.Fatalf("the tracer said %s", rest)
+				}
+				killer.Wait()
+				if how != "stopped" {
+					// A thread that has not been home yet may have one for a moment.
+					until(t, "it has its descriptors and no other", func() bool { return v.line(t) == descriptors })
+				}
+			}
+			if how == "stopped" {
+				until(t, "it is stopped", func() bool { return state(t, v.Process.Pid) == 'T' })
+				unix.Kill(v.Process.Pid, unix.SIGCONT)
+				for range 10 {
+					v.line(t)
+				}
+				until(t, "it has its descriptors and no other", func() bool { a := v.line(t); t.Log(a); return a == descriptors })
+			}
+			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", v.Process.Pid))
+			for _, task := range tasks {
+				if raw, err := os.ReadFile(task); err != nil || !strings.Contains(string(raw), "SigBlk:\t0000000000000000") {
+					t.Errorf("%v: signals are blocked in %s", err, raw)
+				}
+			}
+		})
+	}
+}
+
 func TestIgnoredTrap(t *testing.T) {
 	v := startVictim(t, nil, "untrapped")
 	v.line(t)
@@ -142,16 +263,7 @@ print(ignored >> signal.SIGTRAP - 1 & 1 == 1, None, flush=True)
 					return err
 				}
 				before := p.Leader().Stops()
-				raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
-				if err != nil {
-					return err
-				}
-				_, after, _ := strings.Cut(string(raw), "SigIgn:\t")
-				ignored, err := strconv.ParseUint(after[:16], 16, 64)
-				if err != nil {
-					return err
-				}
-				if _, err := p.Scout(Known{Ignored: ignored}); err != nil {
+				if _, err := p.Scout(Known{Caught: 1 << (unix.SIGINT - 1)}); err != nil {
 					return err
 				}
 				if err := p.Prepare(0); err != nil {

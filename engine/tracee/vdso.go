@@ -3,6 +3,7 @@
 package tracee
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -49,6 +50,10 @@ func (th *Thread) stepOut(base uint64) error {
 	if err := th.ok(); err != nil {
 		return err
 	}
+	action, err := th.trapAction()
+	if err != nil {
+		return err
+	}
 	if err := kernel.PtraceSetSigMask(th.Tid, allButTrap); err != nil {
 		return th.failed("blocking the signals", err)
 	}
@@ -65,9 +70,10 @@ func (th *Thread) stepOut(base uint64) error {
 	if err := th.putBack(); err != nil {
 		return err
 	}
-	if th.p.trapping != nil {
-		if err := th.ignoreTraps(); err != nil {
-			return err
+	if binary.LittleEndian.Uint64(action) == sigIgn {
+		copy(th.p.train.desk(), action)
+		if _, err := th.Syscall(unix.SYS_RT_SIGACTION, uint64(unix.SIGTRAP), th.p.trainAt+deskOffset, 0, sigsetSize); err != nil {
+			return fmt.Errorf("letting %s ignore SIGTRAP again: %w", name(th.p.Pid), err)
 		}
 	}
 	if err := th.queueAgain(); err != nil {
@@ -77,6 +83,23 @@ func (th *Thread) stepOut(base uint64) error {
 		return errors.New("it does not return")
 	}
 	return nil
+}
+
+// allButTrap is the mask while a thread is stepped, each step of which raises a SIGTRAP.
+const allButTrap = ^uint64(0) &^ (1 << (unix.SIGTRAP - 1))
+
+// The kernel's struct sigaction on x86-64: handler, flags, restorer, mask.
+const (
+	sigactionSize = 32
+	sigIgn        = 1
+)
+
+// trapAction is what the process does on SIGTRAP: a step resets an ignored one to its default.
+func (th *Thread) trapAction() ([]byte, error) {
+	if _, err := th.Syscall(unix.SYS_RT_SIGACTION, uint64(unix.SIGTRAP), 0, th.p.trainAt+deskOffset, sigsetSize); err != nil {
+		return nil, fmt.Errorf("asking what %s does on SIGTRAP: %w", name(th.p.Pid), err)
+	}
+	return bytes.Clone(th.p.train.desk()[:sigactionSize]), nil
 }
 
 // stepped says whether a stop is the end of a single step. After a system call that
