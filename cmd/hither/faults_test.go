@@ -331,7 +331,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 	hs := hostsWith(t, built(), []string{"HITHER_PRECOPY=1"}, "a", "b")
 	a, b := hs[0], hs[1]
 	name, arg := a.app()
-	for round := range 15 {
+	for round := range 40 {
 		after := time.Duration(rand.IntN(80)) * time.Millisecond
 		done := make(chan struct{})
 		go func() {
