@@ -44,5 +44,5 @@
 //
 // # Locks
 //
-// In a keeper: starting, then ordering, then saving, then mu. Under mu nothing blocks.
+// In a keeper: moving, then starting, then ordering, then saving, then mu. Under mu nothing blocks.
 package capsule

@@ -57,6 +57,7 @@ type keeper struct {
 	closing bool       // no more are begun
 
 	ordering sync.Mutex // one order at a time; taken before mu
+	moving   sync.Mutex // the portals are being closed or opened; taken before starting
 
 	services   []*service           // fixed but for what mu guards in them
 	notices    map[chan string]bool // who wants to be told; mu

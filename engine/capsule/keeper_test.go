@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -469,6 +470,57 @@ func TestMoved(t *testing.T) {
 	if o, err := c.Wait(ctx); err != nil || o.Moved != "laptop" {
 		t.Errorf("waited for %+v, %v", o, err)
 	}
+}
+
+// TestGoneBeforeTheAnswer: the portals stay open if the move that wants them closed is
+// cancelled, or its daemon dies, before the keeper comes to it.
+func TestGoneBeforeTheAnswer(t *testing.T) {
+	ctx := lab(t)
+	c, err := Start(ctx, terminalShell(), [3]*os.File{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	v := visit(t, ctx, c, true)
+	v.sees("ready> ")
+	for _, op := range []string{"part", "pause"} {
+		// It stays open, so that its inode cannot be the next one's.
+		state, err := os.Open(filepath.Join(c.Dir(), stateFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer state.Close()
+		if err := unix.Kill(c.first.Keeper.Pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := c.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := reply(conn, request{Op: op}); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if err := unix.Kill(c.first.Keeper.Pid, unix.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the keeper to come to it", func() bool {
+			before, err := state.Stat()
+			now, err2 := os.Stat(state.Name())
+			return errors.Join(err, err2) == nil && !os.SameFile(before, now)
+		})
+		waitFor(t, "the portals to be open after a "+op+" that nobody waits for", func() bool {
+			st, err := c.Status(ctx)
+			return err == nil && st.Phase == Running
+		})
+		if _, err := c.Exec(ctx, ExecSpec{Argv: []string{"true"}}, [3]*os.File{}); err != nil {
+			t.Error(err)
+		}
+		v.types("echo after-" + op + "''-typed\n")
+		v.sees("after-" + op + "-typed")
+	}
+	v.types("exit\n")
+	v.ends()
 }
 
 func TestConcurrentStarts(t *testing.T) {

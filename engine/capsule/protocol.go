@@ -80,7 +80,7 @@ func (r *response) err() error {
 	return errors.New(r.Error)
 }
 
-func reply(c io.Writer, r response) error {
+func reply(c io.Writer, r any) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err

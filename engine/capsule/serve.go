@@ -90,6 +90,8 @@ func (k *keeper) serve(c *net.UnixConn) error {
 		return k.attach(c, r.Hello)
 	case "exec":
 		return k.exec(c, &r, files)
+	case "part", "pause", "resume":
+		return k.portals(c, &r)
 	}
 	resp, err := k.do(&r)
 	if err != nil {
@@ -97,6 +99,37 @@ func (k *keeper) serve(c *net.UnixConn) error {
 		return err
 	}
 	return reply(c, resp)
+}
+
+// portals closes or opens them, each request after the one before. They are closed only
+// for who hears of it: a move that was cancelled meanwhile, or whose daemon died, may have
+// asked for Resume already, or may never do so.
+func (k *keeper) portals(c net.Conn, r *request) error {
+	k.moving.Lock()
+	defer k.moving.Unlock()
+	resp, err := k.do(r)
+	c.SetWriteDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // a socket
+	if err != nil {
+		answerError(c, err)
+	} else {
+		err = reply(c, resp)
+	}
+	if err != nil && r.Op != "resume" {
+		err = errors.Join(err, k.resume())
+	}
+	return err
+}
+
+// resume opens the portals: the app runs on here. It may be asked for again.
+func (k *keeper) resume() error {
+	k.mu.Lock()
+	term := k.term
+	k.mu.Unlock()
+	if term != nil {
+		term.Resume()
+	}
+	k.reopen()
+	return k.become(Running)
 }
 
 // do carries out a request that is one answer and no more.
@@ -135,11 +168,7 @@ func (k *keeper) do(r *request) (response, error) {
 		k.tellTyped()
 		return response{}, nil
 	case "resume":
-		if term != nil {
-			term.Resume()
-		}
-		k.reopen()
-		return response{}, k.become(Running)
+		return response{}, k.resume()
 	case "moved":
 		k.mu.Lock()
 		k.state.Moved = r.Host
