@@ -68,8 +68,11 @@ func becomeInit(s *Spec, net int) error {
 		return err
 	}
 
-	// From here on numbers are taken that may be Go's own, though none that it
-	// cannot do without (reserve): nothing but plain system calls until exec.
+	// From here on numbers are taken that were Go's own: nothing but plain system
+	// calls until exec.
+	if err := ownFiles(); err != nil {
+		return err
+	}
 	held[0], held[1], held[2] = null, null, null
 	for n := 0; n <= FDLast; n++ {
 		fd, ok := held[n]
@@ -117,21 +120,14 @@ func enterRoot() error {
 	return nil
 }
 
-// reserve takes all descriptors from FDFirst to fdLastPid that are free, before Go's
-// runtime has one of them for its epoll: when a process that is about to exec puts
-// something else there, any other thread that happens to poll ends it. It comes
-// before files are opened; fd is any descriptor.
-func reserve(fd int) {
-	for {
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, FDFirst)
-		if err != nil {
-			return
-		}
-		if n > fdLastPid {
-			unix.Close(n)
-			return
-		}
+// ownFiles gives this thread, which is locked and about to exec, descriptors of its own,
+// so that it may place any number. Go's other threads poll an epoll that has one of these
+// numbers, and end the process if they find something else there.
+func ownFiles() error {
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		return fmt.Errorf("parting from the descriptors of other threads: %w", err)
 	}
+	return nil
 }
 
 // high moves a descriptor out of the range that pid 1's numbers come from.

@@ -54,7 +54,6 @@ func (e *ExecError) Error() string { return e.Text }
 // capabilities, that becomes the app or a command beside it, with none.
 func ExecMain() {
 	runtime.LockOSThread() // capabilities belong to a thread, and this one will exec
-	reserve(0)
 	answers, err := takeOrder()
 	var e *ExecError
 	code := 126
@@ -193,12 +192,15 @@ func (o *order) carryOut(fds []int) error {
 	return &ExecError{code, fmt.Sprintf("%s: %v", o.Argv[0], err)}
 }
 
-// handOver places sockets from descriptor 3 on, numbers that are reserved.
+// handOver places sockets from descriptor 3 on; nothing but exec may follow.
 func (o *order) handOver(fds []int) error {
 	if o.Listen > len(fds) {
 		return errors.New("a socket is missing from the order")
 	}
 	o.Env = append(o.Env, "LISTEN_FDS="+strconv.Itoa(o.Listen), "LISTEN_PID="+strconv.Itoa(os.Getpid()))
+	if err := ownFiles(); err != nil {
+		return err
+	}
 	for i, fd := range fds[:o.Listen] {
 		if err := unix.Dup3(fd, 3+i, 0); err != nil {
 			return fmt.Errorf("placing descriptor %d: %w", 3+i, err)

@@ -62,7 +62,6 @@ func fail(err error) {
 // stageSetup reads what to make.
 func stageSetup() (*Spec, error) {
 	runtime.LockOSThread() // namespaces and capabilities belong to a thread
-	reserve(stageSpec)
 	unix.CloseOnExec(stageSpec)
 	unix.CloseOnExec(stageReport)
 	unix.CloseOnExec(stageSelf)
