@@ -107,6 +107,64 @@ func TestMemoryGoesAhead(t *testing.T) {
 	hs[0].must("stop", "--grace", "0s", app.name)
 }
 
+// shortProgram has processes that come, have much memory, and go, or become another program, all the while.
+const shortProgram = `
+import os, random, sys, time
+keep, kids, n = bytearray(os.urandom(24 << 20)), set(), 0
+while True:
+    while len(kids) < 5:
+        pid = os.fork()
+        if not pid:
+            own, end = bytearray(os.urandom(random.randrange(4, 9) << 20)), time.monotonic() + random.uniform(0.02, 0.5)
+            while time.monotonic() < end:
+                own[random.randrange(len(own))] += 0
+                time.sleep(0.002)
+            if random.random() < 0.3:
+                os.execvp("sleep", ["sleep", "0.1"])
+            os._exit(0)
+        kids.add(pid)
+    pid, status = os.wait()
+    if status:
+        sys.exit(f"a process ended by {status}")
+    kids.remove(pid)
+    n += 1
+    with open(sys.argv[1], "a") as f:
+        print(n, file=f)
+`
+
+// TestEndedAhead: an app moves although its processes end while their memory goes ahead.
+func TestEndedAhead(t *testing.T) {
+	hs := hosts(t, "a", "b")
+	apps++
+	b := big{fmt.Sprintf("short%d", apps), fmt.Sprintf("/tmp/short%d.%d", apps, os.Getpid())} // of the capsule
+	hs[0].must("run", "-d", "--name", b.name, "python3", "-c", shortProgram, b.file)
+	lines := func() int {
+		for _, pid := range b.pids() {
+			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root%s", pid, b.file))
+			return bytes.Count(text, []byte("\n"))
+		}
+		return 0
+	}
+	for n := range 6 {
+		before := lines()
+		eventually(t, "processes come and go", func() error {
+			if now := lines(); now < before+5 {
+				return fmt.Errorf("%d ended", now-before)
+			}
+			return nil
+		})
+		if n == 5 {
+			break
+		}
+		r, err := hs[n%2].client.Send(t.Context(), b.name, hs[1-n%2].name, nil)
+		if err != nil || r.Outcome != handover.Moved || r.Rounds == 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		t.Logf("%.0f ms, %d rounds, %d files", r.DowntimeMS, r.Rounds, r.FilesSent)
+	}
+	hs[1].must("stop", "--grace", "0s", b.name)
+}
+
 // TestBrokenAhead breaks moves in the midst of a round.
 func TestBrokenAhead(t *testing.T) {
 	hs := hostsOf(t, built(), "a", "b")

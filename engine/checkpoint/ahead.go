@@ -49,6 +49,7 @@ type followed struct {
 	inner   int
 	tracker *memory.Tracker
 	areas   []Area
+	lost    bool // what was sent of it is worth nothing
 }
 
 // Area is a part of a process's addresses: one that has memory to be sent ahead, and room
@@ -109,16 +110,6 @@ func (a *Ahead) Close() error {
 	return errors.Join(errs...)
 }
 
-// Valid are the processes (inside) of which something went ahead that counts.
-func (a *Ahead) Valid() []int {
-	var out []int
-	for _, f := range a.followed {
-		out = append(out, f.inner)
-	}
-	slices.Sort(out)
-	return out
-}
-
 // Round says what is to be sent now. A process that comes or goes meanwhile, or becomes
 // another program, is seen by the next round or by the freeze.
 func (a *Ahead) Round(t *tracee.Tracer) (*Round, error) {
@@ -162,6 +153,14 @@ func (a *Ahead) Round(t *tracee.Tracer) (*Round, error) {
 }
 
 var errTooMuch = errors.New("more memory than was announced")
+
+// Lost are processes (inside) whose memory could not be sent (memory.Totals): what went
+// before of them is void, too.
+func (a *Ahead) Lost(inner []uint32) {
+	for _, f := range a.followed {
+		f.lost = f.lost || slices.Contains(inner, uint32(f.inner))
+	}
+}
 
 // drop forgets a process.
 func (a *Ahead) drop(r *Round, pid int) {
@@ -308,6 +307,9 @@ func (a *Ahead) continued(tid int, regs *unix.PtraceRegs, now time.Duration) *im
 
 // look lists what a process that is followed has written since the round before.
 func (a *Ahead) look(r *Round, f *followed, pid int) error {
+	if f.lost {
+		return tracee.ErrGone
+	}
 	mappings, err := readMappings(pid)
 	if err != nil {
 		return tracee.ErrGone
@@ -493,11 +495,15 @@ func (f *followed) last(mappings []mapping, scan *memory.Scanner) (own, guards [
 
 // lookAhead is lookAtMemory of a process whose memory went ahead. false: it did not.
 func (f *Frozen) lookAhead(p *tracee.Process, s *seen, scan *memory.Scanner) (bool, error) {
-	if f.Ahead == nil || f.Ahead.followed[p.Pid] == nil {
+	if f.Ahead == nil {
+		return false, nil
+	}
+	ahead := f.Ahead.followed[p.Pid]
+	if ahead == nil || ahead.lost {
 		return false, nil
 	}
 	var err error
-	s.own, s.guards, err = f.Ahead.followed[p.Pid].last(s.mappings, scan)
+	s.own, s.guards, err = ahead.last(s.mappings, scan)
 	if errors.Is(err, tracee.ErrGone) { // another program by now
 		return false, nil
 	}

@@ -41,7 +41,7 @@ type Source struct {
 type Options struct {
 	Workers  int          // 0: a few
 	Plain    bool         // do not compress
-	Live     bool         // the processes run: leave out, in silence, memory that has gone meanwhile
+	Live     bool         // the processes run: leave out memory that has gone meanwhile, and tell of processes that have
 	Progress func(Totals) // called now and then, on the caller's goroutine
 }
 
@@ -54,6 +54,10 @@ type Totals struct {
 	Like   uint64 // memory that is told of as the same as an earlier process's
 	Zeros  uint64 // memory read and left out, or sent without payload, because it is zero
 	Gone   uint64 // memory that was not there any more (Options.Live)
+
+	// Lost are processes (Source.ID) that ended or began to hide themselves
+	// (Options.Live): what was sent of them is worth nothing.
+	Lost []uint32
 }
 
 // A chunk is read in pieces that lie apart by a gap, so that each run's header
@@ -86,6 +90,7 @@ type chunk struct {
 	packed  []byte
 	records [][]byte
 	totals  Totals
+	lost    bool
 	err     error
 	done    chan struct{}
 }
@@ -278,6 +283,9 @@ func (s *sender) write(ctx context.Context, w io.Writer, ordered <-chan *chunk) 
 			}
 		}
 		totals.add(&c.totals)
+		if c.lost && !slices.Contains(totals.Lost, c.source.ID) {
+			totals.Lost = append(totals.Lost, c.source.ID)
+		}
 		s.free <- c
 		waited, wrote = waited+ready.Sub(begin), wrote+time.Since(ready)
 		if n++; n%probe == 0 {
@@ -323,7 +331,7 @@ func (s *sender) fill(c *chunk) error {
 		c.pieces[i].at = at
 		at += c.pieces[i].n + gap
 	}
-	c.records, c.totals = c.records[:0], Totals{}
+	c.records, c.totals, c.lost = c.records[:0], Totals{}, false
 	if err := s.read(c); err != nil {
 		return err
 	}
@@ -358,10 +366,17 @@ func (s *sender) read(c *chunk) error {
 func (s *sender) readAlone(c *chunk, p *piece) error {
 	pid, base := c.source.Pid, c.source.Base
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
+	switch {
+	case err == nil:
+		defer mem.Close()
+	case s.options.Live:
+		clear(c.buf[p.at : p.at+p.n])
+		c.totals.Gone += uint64(p.n)
+		c.lost = true
+		return nil
+	default:
 		return fmt.Errorf("opening the memory of process %d: %w", pid, err)
 	}
-	defer mem.Close()
 	for done := 0; done < p.n; {
 		part := c.buf[p.at+done : p.at+p.n]
 		at := p.addr + base + uint64(done)

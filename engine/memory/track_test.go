@@ -5,6 +5,7 @@ package memory
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -103,6 +104,31 @@ func TestTracker(t *testing.T) {
 	if err := unix.Kill(from, 0); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestEndedMeanwhile: a process may end while its memory is sent ahead, and then be a zombie or nothing at all. One
+// that is said to stand still may not.
+func TestEndedMeanwhile(t *testing.T) {
+	from := holdFor(t, "full", fileOf(t))
+	source := Source{Kind: Process, ID: 1, Pid: from, Ranges: maps}
+	check := func(how string) {
+		t.Helper()
+		got, err := Send(context.Background(), io.Discard, []Source{source}, Options{Live: true})
+		if err != nil || got.Gone != Size(maps) || !slices.Equal(got.Lost, []uint32{1}) {
+			t.Errorf("%s: of %d bytes %d are gone, lost are %v: %v", how, Size(maps), got.Gone, got.Lost, err)
+		}
+		if _, err := Send(context.Background(), io.Discard, []Source{source}, Options{}); err == nil {
+			t.Errorf("%s: its memory is read all the same", how)
+		}
+	}
+	if err := errors.Join(unix.Kill(from, unix.SIGKILL), unix.Waitid(unix.P_PID, from, nil, unix.WEXITED|unix.WNOWAIT, nil)); err != nil {
+		t.Fatal(err)
+	}
+	check("a zombie")
+	if _, err := unix.Wait4(from, nil, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	check("nothing")
 }
 
 // BenchmarkLast is what the last round costs while the process is stopped, when little was written.

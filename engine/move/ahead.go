@@ -115,6 +115,7 @@ func (s *Source) PreCopy(ctx context.Context, w io.Writer, n int, report handove
 	}
 	totals, err := memory.Send(ctx, w, next.Sources, memory.Options{Live: true,
 		Progress: func(t memory.Totals) { report(t.Read, total) }})
+	s.ahead.Lost(totals.Lost)
 	return handover.RoundTotals{Bytes: totals.Bytes, Again: err == nil && s.rounds.again(n, total)}, err
 }
 
