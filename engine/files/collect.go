@@ -62,6 +62,28 @@ func (c *collector) dir(p string, use Use) {
 	}
 }
 
+// again takes the documents of an earlier survey that are still there, and lie not in the
+// layer, which is looked at as a whole. They have travelled; and what led to some of them,
+// as a link to a program, is not looked for again.
+func (c *collector) again(n *Need) error {
+	if n == nil {
+		return nil
+	}
+	for i := range n.Entries {
+		p, at := n.Entries[i].Path, c.src.state[n.Entries[i].Path].at
+		st, err := c.view.lstat(p)
+		if n.Entries[i].Use&Document == 0 || at.layer || err != nil {
+			continue
+		}
+		if e := c.add(p, &st, Document, at); e != nil && e.Kind == Symlink {
+			if e.Target, err = c.view.readlink(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // held takes a file that the app has open or mapped.
 func (c *collector) held(h Held) {
 	if CheckPath(h.Path) != nil || c.outside(h.Path) {

@@ -70,8 +70,10 @@ func (c *collector) parents() {
 		if e.Use&Document == 0 || top == "" {
 			continue
 		}
-		for d := path.Dir(e.Path); under(d, top) && c.list[d] == nil; d = path.Dir(d) {
-			c.dir(d, Document)
+		for d := path.Dir(e.Path); under(d, top); d = path.Dir(d) {
+			if c.list[d] == nil {
+				c.dir(d, Document)
+			}
 		}
 	}
 }

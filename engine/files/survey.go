@@ -163,6 +163,9 @@ func (src *Source) survey(ctx context.Context, s Survey) (*Need, map[string]*kno
 			}
 		}
 	}
+	if err := c.again(src.need); err != nil {
+		return nil, nil, err
+	}
 	for _, h := range s.Held {
 		c.held(h)
 	}
@@ -174,11 +177,11 @@ func (src *Source) survey(ctx context.Context, s Survey) (*Need, map[string]*kno
 	}
 	c.programs()
 	c.documents()
+	c.priv = topmost(c.priv)
 	c.parents()
 	if err := c.hash(ctx); err != nil {
 		return nil, nil, err
 	}
-	c.priv = topmost(c.priv)
 	n.Private = c.priv
 	for _, d := range c.trees() {
 		if underAny(d, c.priv) == "" {

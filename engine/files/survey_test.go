@@ -142,6 +142,48 @@ func TestGrowing(t *testing.T) {
 	}
 }
 
+// TestNeededUntilRemoved: what has travelled is not taken away at the freeze, as long as it is there: neither what
+// the app has closed since, nor the links that lead to its programs, nor a directory with more below it.
+func TestNeededUntilRemoved(t *testing.T) {
+	root := t.TempDir()
+	own := root + "/srv/own/env"
+	write(t, own+"/bin/python3.99", "the interpreter", 0o755)
+	write(t, own+"/lib/python3.99/lib-dynload/_x.so", "mapped", 0o755)
+	write(t, own+"/lib/python3.99/lib-dynload/_y.so", "mapped", 0o755)
+	write(t, own+"/lib/libpython.so.1", "mapped", 0o755)
+	write(t, own+"/notes", "closed", 0o644)
+	write(t, own+"/draft", "removed", 0o644)
+	os.Symlink("python3.99", own+"/bin/python")
+	os.Symlink("libpython.so.1", own+"/lib/libpython.so")
+	held := []Held{{Path: "/srv/own/env/bin/python3.99", Mapped: true}, {Path: "/srv/own/env/lib/libpython.so.1", Mapped: true},
+		{Path: "/srv/own/env/lib/python3.99/lib-dynload/_x.so", Mapped: true}, {Path: "/srv/own/env/lib/python3.99/lib-dynload/_y.so", Mapped: true}}
+	for range 20 { // what is found first differs
+		write(t, own+"/draft", "removed", 0o644)
+		src := NewSource(NewHasher(""))
+		s := Survey{Root: root, Self: hostA, Origin: hostA, Held: append([]Held{{Path: "/srv/own/env/notes"}, {Path: "/srv/own/env/draft"}}, held...)}
+		n, err := src.Need(ctx, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{"/srv/own/env/bin/python", "/srv/own/env/lib/libpython.so", "/srv/own/env/lib/python3.99"} {
+			if byPath(n.Entries)[p] == nil {
+				t.Errorf("%s is not needed", p)
+			}
+		}
+		os.Remove(own + "/draft")
+		s.Held = held
+		d, err := src.Recheck(ctx, s)
+		if err != nil || !slices.Equal(d.Gone, []string{"/srv/own/env/draft"}) || !slices.Equal(d.Private, n.Private) {
+			t.Fatalf("needed no more: %q, private %q and %q, %v", d.Gone, n.Private, d.Private, err)
+		}
+		for _, e := range d.Entries {
+			if e.Kind == Regular && !e.Have {
+				t.Errorf("sent again: %+v", e)
+			}
+		}
+	}
+}
+
 func TestHasherRemembers(t *testing.T) {
 	dir := t.TempDir()
 	name, cache := dir+"/f", dir+"/cache/hashes"
