@@ -476,8 +476,8 @@ func TestGUI(t *testing.T) {
 	a.do(t, "wait hither")
 
 	step("b's person refuses another one")
-	l.must(t, "a", "hither", "run", "-d", "--name", "letter", "mousepad")
-	a.title(t, "Untitled 1 - Mousepad")
+	l.must(t, "a", "hither", "run", "-d", "--name", "letter", "mousepad", l.put(t, "a", "letter.txt", ""))
+	a.title(t, "~/letter.txt - Mousepad") // no part of the other one's title
 	dragTo("letter")
 	a.drop(t)
 	b.front(t)
@@ -529,10 +529,14 @@ func TestGUI(t *testing.T) {
 		return w.find("letter", "appCard") != nil && w.find("^Cancel$", "press") == nil && w.find("Out of reach", "machineCard") != nil, w.words()
 	})
 	a.shot(t, "vanished")
-	a.do(t, "close Untitled 1 - Mousepad") // it runs, and does what it is told
-	a.do(t, "focus Mousepad")
+	a.do(t, "focus letter.txt") // it runs, and does what it is told
 	a.do(t, "type .")
-	a.title(t, "*Untitled 1 - Mousepad")
+	a.title(t, "*~/letter.txt - Mousepad")
+	a.do(t, "key ctrl+s")
+	a.title(t, "~/letter.txt - Mousepad")
+	a.do(t, "close letter.txt")
+	a.do(t, "gone letter.txt")
+	a.title(t, "*Untitled 1 - Mousepad") // which nobody has asked
 	step("done")
 }
 
