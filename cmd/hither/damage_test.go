@@ -272,7 +272,7 @@ func TestDamagedStreams(t *testing.T) {
 	if err := os.WriteFile(doc, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	arg := fmt.Sprintf("91.%d", os.Getpid())
+	arg := fmt.Sprintf("91000.%d", os.Getpid())
 	a.must("run", "-d", "--name", "victim", "sh", "-c", `exec 3>>"$0"; sleep $1; :`, doc, arg)
 	write := func() { // what no host has seen yet
 		t.Helper()

@@ -100,10 +100,10 @@ func unwatched(pid int) error {
 
 var apps int
 
-// app starts a process that no other test has.
+// app starts a process that no other test has, and that outlasts each.
 func (h *host) app() (name, arg string) {
 	apps++
-	arg = fmt.Sprintf("9%d.%d", apps, os.Getpid())
+	arg = fmt.Sprintf("90%03d.%d", apps, os.Getpid())
 	name = fmt.Sprintf("app%d", apps)
 	h.must("run", "-d", "--name", name, "sleep", arg)
 	return name, arg
