@@ -680,26 +680,29 @@ while True:
 // TestVforkForLong has a parent wait in vfork for a child that cannot go on: first to
 // the end of all attempts, then for a while.
 func TestVforkForLong(t *testing.T) {
-	fifo := t.TempDir() + "/fifo"
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
+	// One for each child: the second must not find the first one's writer.
+	fifos := []string{t.TempDir() + "/fifo0", t.TempDir() + "/fifo1"}
+	for _, fifo := range fifos {
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "sh", "-c", `python3 -c "
 import os, sys
-for i in range(2):
+for fifo in sys.argv[1:]:
     print('ready', flush=True)
-    os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, '`+fifo+`', os.O_RDONLY, 0)])
+    os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, fifo, os.O_RDONLY, 0)])
     print('spawned', flush=True)
 import time
 time.sleep(60)
-"; true`)
+" "$@"; true`, "sh", fifos[0], fifos[1])
 	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
 	tr := newTracer(t)
 	inVfork := func() bool {
 		all, _ := kernel.Descendants(v.Process.Pid)
 		return len(all) >= 2 && state(t, all[0]) == 'D'
 	}
-	release := func() {
+	release := func(fifo string) {
 		f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
 		if err == nil {
 			f.Close()
@@ -715,7 +718,7 @@ time.sleep(60)
 		t.Fatalf("frozen in vfork: %v", err)
 	}
 	t.Log(err)
-	release()
+	release(fifos[0])
 	if v.line(t) != "spawned" {
 		t.Fatal("it does not go on")
 	}
@@ -723,7 +726,7 @@ time.sleep(60)
 	until(t, "it waits in vfork again", inVfork)
 	go func() {
 		time.Sleep(stopTimeout + stopTimeout/2)
-		release()
+		release(fifos[1])
 	}()
 	do(t, tr, func() error {
 		all, err := tr.FreezeTree(v.Process.Pid)
