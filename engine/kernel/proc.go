@@ -62,13 +62,11 @@ func ClockOf(pid, clock int) (int64, error) {
 	return ts.Nano() + offset, err
 }
 
-// Descendants lists the living descendants and zombies of a process, parents
-// first, by /proc/PID/task/TID/children (proc_tid_children(5)).
+// Descendants lists the living descendants and zombies of a process, parents first.
 func Descendants(pid int) ([]int, error) {
 	var all []int
 	seen := map[int]bool{}
 	for queue := []int{pid}; len(queue) > 0; queue = queue[1:] {
-		dir := fmt.Sprintf("/proc/%d/task", queue[0])
 		tids, err := Threads(queue[0])
 		if err != nil {
 			if queue[0] == pid {
@@ -77,12 +75,8 @@ func Descendants(pid int) ([]int, error) {
 			continue // it has ended
 		}
 		for _, tid := range tids {
-			raw, err := ReadProc(dir + "/" + strconv.Itoa(tid) + "/children")
-			if err != nil {
-				continue
-			}
-			for _, word := range strings.Fields(string(raw)) {
-				if child, err := strconv.Atoi(word); err == nil && !seen[child] {
+			for _, child := range Children(queue[0], tid) {
+				if !seen[child] {
 					seen[child] = true
 					all = append(all, child)
 					queue = append(queue, child)
@@ -91,6 +85,22 @@ func Descendants(pid int) ([]int, error) {
 		}
 	}
 	return all, nil
+}
+
+// Children lists the living children and zombies of one thread of a process, by
+// /proc/PID/task/TID/children (proc_tid_children(5)).
+func Children(pid, tid int) []int {
+	raw, err := ReadProc(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
+	if err != nil {
+		return nil // it has ended
+	}
+	var all []int
+	for _, word := range strings.Fields(string(raw)) {
+		if child, err := strconv.Atoi(word); err == nil {
+			all = append(all, child)
+		}
+	}
+	return all
 }
 
 // Threads lists the threads of a process, by /proc/PID/task.

@@ -56,8 +56,8 @@ func (t *Tracer) FreezeTree(init int) ([]*Process, error) {
 	return t.freeze(func() ([]int, error) { return kernel.Descendants(init) })
 }
 
-// freezeAttempts is for parents in vfork, which cannot be stopped before their
-// child has gone on.
+// freezeAttempts is for threads that nothing can stop for a while: they wait for a slow disk, or in vfork
+// for a child that is in no hurry.
 const freezeAttempts = 5
 
 func (t *Tracer) freeze(list func() ([]int, error)) ([]*Process, error) {
@@ -103,15 +103,47 @@ func (f *freezing) run(list func() ([]int, error)) error {
 		if len(f.waiting) == 0 {
 			return nil
 		}
-		for len(f.waiting) > 0 {
-			th := f.waiting[0]
-			err := f.t.toRest(th, stopTimeout)
+		// Children before their parents, who may wait for them.
+		for last := len(f.waiting) - 1; last >= 0; last-- {
+			th := f.waiting[last]
+			err := f.rest(th)
 			if err != nil && !errors.Is(err, ErrGone) {
 				return fmt.Errorf("stopping %s (it waits in %s; if that is for a child it has just started, try again): %w",
 					name(th.p.Pid), whereabouts(th), err)
 			}
-			f.waiting = f.waiting[1:]
+			f.waiting = f.waiting[:last]
 		}
+	}
+}
+
+// rest waits until an interrupted thread rests. One in vfork does not before its child has executed
+// a program or ended: so the child, which rests already, goes on, and is stopped anew in the next round.
+func (f *freezing) rest(th *Thread) error {
+	err := f.t.toRest(th, 0)
+	if !errors.Is(err, errTimeout) {
+		return err
+	}
+	for _, pid := range kernel.Children(th.p.Pid, th.Tid) {
+		child := f.byPid[pid]
+		if child == nil {
+			continue
+		}
+		if order, err := kernel.Kcmp(th.p.Pid, pid, kernel.KcmpVM, 0, 0); err == nil && order == 0 {
+			for _, th := range child.Threads {
+				f.letGo(th)
+			}
+			_ = child.close()
+			delete(f.byPid, pid)
+		}
+	}
+	return f.t.toRest(th, stopTimeout)
+}
+
+// letGo lets a thread go on as if it had never been stopped.
+func (f *freezing) letGo(th *Thread) {
+	if !th.gone {
+		_ = th.settle()
+		_ = f.t.release(th)
 	}
 }
 
@@ -195,28 +227,26 @@ func (f *freezing) result() ([]*Process, error) {
 }
 
 // undo lets go of everything this attempt attached to, and says whether it
-// could: a parent in vfork stops as soon as its child has been let go.
+// could: what does not stop may do so once the others have gone on.
 func (f *freezing) undo() bool {
-	waiting := map[*Thread]bool{}
-	for _, th := range f.waiting {
-		waiting[th] = true
-	}
 	for _, p := range f.byPid {
 		for _, th := range p.Threads {
-			if !th.gone && !waiting[th] {
-				_ = f.t.release(th)
+			if !slices.Contains(f.waiting, th) {
+				f.letGo(th)
 			}
 		}
 	}
-	// First those that have stopped by now, the children that others wait for among them.
-	for _, limit := range []time.Duration{stopTimeout / 10, 2 * stopTimeout} {
+	for end := time.Now().Add(2 * stopTimeout); len(f.waiting) > 0 && time.Now().Before(end); {
 		f.waiting = slices.DeleteFunc(f.waiting, func(th *Thread) bool {
-			if !th.gone && f.t.toRest(th, limit) == nil {
-				_ = f.t.release(th)
-				return true
+			err := f.t.toRest(th, 0)
+			if err == nil {
+				f.letGo(th)
 			}
-			return th.gone
+			return err == nil || th.gone
 		})
+	}
+	for _, p := range f.byPid {
+		_ = p.close()
 	}
 	for _, th := range f.waiting {
 		// Left attached and running: PTRACE_DETACH needs a stop. Tracer.loop

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -647,19 +646,19 @@ sleep 60`
 	}
 }
 
+// TestVfork stops processes that start programs all the time.
 func TestVfork(t *testing.T) {
-	// posix_spawn and subprocess wait in vfork until the child has executed a program: let that last.
 	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "python3", "-c", `
-import subprocess, sys
+import os
 print("ready", flush=True)
+for i in range(3): os.fork()
 while True:
-    subprocess.run(["/bin/true"], close_fds=False)
-    print("ran", flush=True)
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+    os.write(1, b"ran\n")
 `)
 	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
 	v.line(t)
 	tr := newTracer(t)
-	runtime.Gosched()
 	for range 30 {
 		do(t, tr, func() error {
 			p, err := tr.Seize(v.Process.Pid)
@@ -672,44 +671,77 @@ while True:
 			}
 			return tr.DetachAll(append(children, p))
 		})
-		v.line(t)
-		v.line(t)
+		for range 16 {
+			v.line(t)
+		}
 	}
 }
 
-// TestVforkForLong has a parent wait in vfork for a child that cannot go on: first to
-// the end of all attempts, then for a while.
-func TestVforkForLong(t *testing.T) {
-	// One for each child: the second must not find the first one's writer.
-	fifos := []string{t.TempDir() + "/fifo0", t.TempDir() + "/fifo1"}
-	for _, fifo := range fifos {
+// vforker is a process with two children. One waits in epoll_wait. The other one, again and again, waits in vfork
+// for a child that cannot go on before its FIFO has a writer.
+type vforker struct {
+	*started
+	t     *testing.T
+	fifos []string
+}
+
+func startVforker(t *testing.T, times int) *vforker {
+	t.Helper()
+	argv := []string{"sh", "-c", `python3 -c "
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+if os.fork() == 0:
+    print('broken off', libc.epoll_wait(libc.epoll_create1(0), ctypes.create_string_buffer(64), 1, -1), flush=True)
+    os._exit(0)
+for fifo in sys.argv[1:]:
+    os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, fifo, os.O_RDONLY, 0)])
+    print('spawned', flush=True)
+time.sleep(60)
+" "$@"; true`, "sh"}
+	v := &vforker{t: t}
+	dir := t.TempDir()
+	for i := range times {
+		// Each has its own: the next child must not find the writer of the one before.
+		fifo := fmt.Sprintf("%s/%d", dir, i)
 		if err := unix.Mkfifo(fifo, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		v.fifos = append(v.fifos, fifo)
 	}
-	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "sh", "-c", `python3 -c "
-import os, sys
-for fifo in sys.argv[1:]:
-    print('ready', flush=True)
-    os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 5, fifo, os.O_RDONLY, 0)])
-    print('spawned', flush=True)
-import time
-time.sleep(60)
-" "$@"; true`, "sh", fifos[0], fifos[1])
-	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
-	tr := newTracer(t)
-	inVfork := func() bool {
+	v.started = start(t, &syscall.SysProcAttr{Setpgid: true}, append(argv, v.fifos...)...)
+	t.Cleanup(func() { unix.Kill(-v.Process.Pid, unix.SIGKILL) })
+	return v
+}
+
+func (v *vforker) waits() {
+	v.t.Helper()
+	until(v.t, "it waits in vfork", func() bool {
 		all, _ := kernel.Descendants(v.Process.Pid)
-		return len(all) >= 2 && state(t, all[0]) == 'D'
+		return len(all) >= 3 && state(v.t, all[0]) == 'D' && within(all[1], unix.SYS_EPOLL_WAIT)
+	})
+}
+
+// release lets the next child go on.
+func (v *vforker) release() {
+	if f, err := os.OpenFile(v.fifos[0], os.O_WRONLY, 0); err == nil {
+		f.Close()
 	}
-	release := func(fifo string) {
-		f, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-		if err == nil {
-			f.Close()
-		}
+	v.fifos = v.fifos[1:]
+}
+
+func (v *vforker) spawned() {
+	v.t.Helper()
+	if line := v.line(v.t); line != "spawned" {
+		v.t.Fatal(line)
 	}
-	v.line(t)
-	until(t, "it waits in vfork", inVfork)
+}
+
+// TestVforkForLong has a parent wait in vfork: first to the end of all attempts, then for a while. Who was
+// stopped in vain does not notice.
+func TestVforkForLong(t *testing.T) {
+	v := startVforker(t, 2)
+	tr := newTracer(t)
+	v.waits()
 	err := tr.Do(func() error {
 		_, err := tr.FreezeTree(v.Process.Pid)
 		return err
@@ -718,15 +750,12 @@ time.sleep(60)
 		t.Fatalf("frozen in vfork: %v", err)
 	}
 	t.Log(err)
-	release(fifos[0])
-	if v.line(t) != "spawned" {
-		t.Fatal("it does not go on")
-	}
-	v.line(t)
-	until(t, "it waits in vfork again", inVfork)
+	v.release()
+	v.spawned()
+	v.waits()
 	go func() {
 		time.Sleep(stopTimeout + stopTimeout/2)
-		release(fifos[1])
+		v.release()
 	}()
 	do(t, tr, func() error {
 		all, err := tr.FreezeTree(v.Process.Pid)
@@ -735,9 +764,39 @@ time.sleep(60)
 		}
 		return tr.DetachAll(all)
 	})
-	if v.line(t) != "spawned" {
-		t.Fatal("it does not go on")
-	}
+	v.spawned()
+}
+
+// TestVforkChildGoesOn: one attempt is enough to stop a parent in vfork, as its child, which was stopped
+// together with it, is let go.
+func TestVforkChildGoesOn(t *testing.T) {
+	v := startVforker(t, 1)
+	tr := newTracer(t)
+	v.waits()
+	do(t, tr, func() error {
+		f := freezing{t: tr, byPid: map[int]*Process{}}
+		list := func() ([]int, error) { return kernel.Descendants(v.Process.Pid) }
+		pids, err := list()
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			if err := f.seize(pid); err != nil {
+				return err
+			}
+		}
+		go v.release()
+		if err := f.run(list); err != nil {
+			f.undo()
+			return err
+		}
+		all, err := f.result()
+		if err != nil {
+			return err
+		}
+		return tr.DetachAll(all)
+	})
+	v.spawned()
 }
 
 func TestNoDescriptorFree(t *testing.T) {
@@ -889,10 +948,7 @@ print(r, ctypes.get_errno(), flush=True)
 `)
 	v.line(t)
 	tr := newTracer(t)
-	until(t, "it waits", func() bool {
-		raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", v.Process.Pid))
-		return strings.HasPrefix(string(raw), "232 ")
-	})
+	until(t, "it waits", func() bool { return within(v.Process.Pid, unix.SYS_EPOLL_WAIT) })
 	do(t, tr, func() error {
 		p, err := tr.Seize(v.Process.Pid)
 		if err != nil {
