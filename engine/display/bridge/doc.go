@@ -13,7 +13,10 @@
 // Pictures: Damage says what has changed; the app's server writes just that into
 // a piece of memory that both servers share, the desktop's server takes it from
 // there, and the bridge touches no pixel (paint.go). Input: what a native window
-// gets is played to the app's server by XTEST, keycode by keycode (input.go). What
+// gets is played to the app's server by XTEST, keycode by keycode (input.go). Apps
+// scroll by whole steps of the wheel: no device of Xvfb has an axis for it (21.1:
+// XIQueryDevice tells of two axes each and of no class "scroll"), nor can one be
+// added. The desktop's server makes steps of what a touchpad does. What
 // an app tells of its windows is copied to the native ones (property.go), and so
 // the desktop's window manager decides as it does for all others; its decisions
 // are told to the app.

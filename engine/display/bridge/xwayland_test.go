@@ -45,6 +45,42 @@ func TestXwayland(t *testing.T) {
 		t.Errorf("the keys came as %v", got)
 	}
 
+	// The wheel there is a smooth one, as those of touchpads are; the app's server has none (see the package comment). Not a step
+	// is lost or doubled for it, however fast it is turned.
+	smooth := func(c *xwire.Conn) (n int) {
+		for _, device := range must(c.XIQueryDevice(xwire.XIDeviceAll))(t).Infos {
+			for _, class := range device.Classes {
+				if _, ok := class.Scroll(); ok {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	if there, inside := smooth(dial(t, desk, xwire.XInput)), smooth(dial(t, b.capsule, xwire.XInput)); there == 0 || inside != 0 {
+		t.Errorf("%d smooth wheels on the desktop, %d inside", there, inside)
+	}
+	var turned, came []uint8
+	for i, n := range []int{40, 15, 3, 7} {
+		for range n {
+			turned = append(turned, uint8(4+i))
+		}
+	}
+	for _, button := range append(turned, 1) {
+		b.hand(fakeButtonPress, button, 0, 0)
+		b.hand(fakeButtonRelease, button, 0, 0)
+	}
+	for {
+		e := await(t, b.app, func(e *xwire.ButtonPressEvent) bool { return e.Event == w })
+		if e.Detail == 1 {
+			break
+		}
+		came = append(came, uint8(e.Detail))
+	}
+	if string(came) != string(turned) {
+		t.Errorf("the wheel's steps %v came as %v", turned, came)
+	}
+
 	// By now the app knows where it stands, which X clients hear late there.
 	eventually(t, "the place inside", func() bool { return place(t, b.app, w) == at })
 	menu := xwire.NewID[xwire.Window](b.app)
