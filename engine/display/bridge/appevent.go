@@ -69,13 +69,13 @@ func (b *Bridge) appEvent(ev xwire.Event) {
 	case *xwire.XFixesCursorNotifyEvent:
 		b.cursorChanged(ev.CursorSerial)
 	case *xwire.EnterNotifyEvent:
-		b.appGrab(ev.Mode)
+		b.appGrab(ev.Mode, ev.Sequence)
 	case *xwire.LeaveNotifyEvent:
-		b.appGrab(ev.Mode)
+		b.appGrab(ev.Mode, ev.Sequence)
 	case *xwire.FocusInEvent:
-		b.appGrab(ev.Mode)
+		b.appGrab(ev.Mode, ev.Sequence)
 	case *xwire.FocusOutEvent:
-		b.appGrab(ev.Mode)
+		b.appGrab(ev.Mode, ev.Sequence)
 	case *xwire.Error:
 		b.log.Debug("of the app's server", "error", ev)
 	}

@@ -19,6 +19,9 @@ type grab struct {
 	held   bool // so has the bridge
 	tries  int  // in vain, in a row
 	again  bool // the next is coming
+
+	// own is of what numbers, from and up to, the events are that probes cause inside.
+	own [][2]uint64
 }
 
 const (
@@ -39,7 +42,11 @@ var (
 )
 
 // appGrab is told the mode of crossing and focus events inside.
-func (b *Bridge) appGrab(mode xwire.NotifyMode) {
+func (b *Bridge) appGrab(mode xwire.NotifyMode, sequence uint64) {
+	b.grab.own = slices.DeleteFunc(b.grab.own, func(n [2]uint64) bool { return n[1] <= sequence })
+	if len(b.grab.own) > 0 && b.grab.own[0][0] <= sequence {
+		return
+	}
 	switch mode {
 	case xwire.NotifyModeGrab:
 		b.grab.inside = true
@@ -73,12 +80,16 @@ func (b *Bridge) probe() {
 	if b.App == nil || p == nil || b.grab.held || menuKinds[p.kind] {
 		return
 	}
+	own := [2]uint64{b.App.Sequence() + 1}
 	r, err := b.App.GrabKeyboard(true, b.appWin, 0, xwire.GrabModeAsync, xwire.GrabModeAsync)
 	if err != nil {
 		return
 	}
 	if r.Status == xwire.GrabStatusSuccess {
 		b.App.UngrabKeyboard(0)
+		b.App.NoOperation() // what others cause from now on has another number
+		own[1] = b.App.Sequence()
+		b.grab.own = append(b.grab.own, own)
 		return
 	}
 	b.grab.inside = r.Status == xwire.GrabStatusAlreadyGrabbed

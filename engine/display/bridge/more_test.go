@@ -309,3 +309,42 @@ func TestHiddenGrab(t *testing.T) {
 	}
 	eventually(t, "the end of the bridge's grab", func() bool { return !grabbed() })
 }
+
+// TestPopupOfNoKind: while the pointer is in a popup that says not what it is, and for which nothing is grabbed, neither
+// side is kept busy.
+func TestPopupOfNoKind(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *bench) {
+		b.start()
+		w := b.appWindow("below", rect{0, 0, 300, 200}, 0x808080, nil)
+		_, at := b.ready("below", w)
+		b.awaitPixel(at.x+5, at.y+5, 0x808080)
+		b.click(at.x+5, at.y+5)
+		b.focused(w)
+		popup := xwire.NewID[xwire.Window](b.app)
+		b.app.CreateWindow(0, popup, b.app.Root(), int16(at.x+50), int16(at.y+50), 60, 60, 0, xwire.WindowClassInputOutput, 0, xwire.WindowValues{
+			Mask: xwire.CWBackPixel | xwire.CWOverrideRedirect | xwire.CWEventMask, BackgroundPixel: 0x77aa33, OverrideRedirect: true, EventMask: xwire.EventMaskPointerMotion,
+		})
+		b.app.MapWindow(popup)
+		_ = b.app.Flush()
+		b.awaitPixel(at.x+60, at.y+60, 0x77aa33)
+		drain(b.app)
+		b.hand(fakeMotion, 0, at.x+60, at.y+60)
+		await(t, b.app, func(e *xwire.MotionNotifyEvent) bool { return e.Event == popup })
+		b.hand(fakeMotion, 0, at.x+20, at.y+20) // out of it: now it may be a click elsewhere
+		b.hand(fakeMotion, 0, at.x+70, at.y+70)
+		await(t, b.app, func(e *xwire.MotionNotifyEvent) bool { return e.Event == popup && e.EventX == 20 })
+		time.Sleep(200 * time.Millisecond) // nobody tells that nothing happens
+		if err := b.app.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		tries := 0
+		for _, ev := range must(b.app.TakeEvents())(t) {
+			if e, ok := ev.(*xwire.FocusOutEvent); ok && e.Mode == xwire.NotifyModeGrab {
+				tries++
+			}
+		}
+		if tries > 10 {
+			t.Errorf("grabs were looked for %d times", tries)
+		}
+	})
+}

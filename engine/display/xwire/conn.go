@@ -308,3 +308,11 @@ func (c *Conn) Sync() error {
 	_, err := c.GetInputFocus()
 	return err
 }
+
+// Sequence is the number of the last request. Events that it causes carry that, and
+// so do those that come before the server has taken the next one.
+func (c *Conn) Sequence() uint64 {
+	c.out.Lock()
+	defer c.out.Unlock()
+	return c.seq
+}
