@@ -189,4 +189,7 @@ func (b *Bridge) configured(w *window, ev *xwire.ConfigureNotifyEvent) {
 		Mask: xwire.ConfigWindowX | xwire.ConfigWindowY | xwire.ConfigWindowWidth | xwire.ConfigWindowHeight,
 		X:    int32(w.place.x), Y: int32(w.place.y), Width: uint32(clipSize(w.place.w)), Height: uint32(clipSize(w.place.h)),
 	})
+	if resized && b.blackens(w) {
+		b.copyShape(w)
+	}
 }

@@ -111,7 +111,11 @@ func (b *Bridge) placed(w *window, ev *xwire.ConfigureNotifyEvent) {
 	if w.popup {
 		return // it is where the bridge has put it
 	}
+	resized := w.place.w != int(ev.Width) || w.place.h != int(ev.Height)
 	w.place.w, w.place.h = int(ev.Width), int(ev.Height)
+	if resized && b.App != nil && b.blackens(w) {
+		b.copyShape(w)
+	}
 	w.sync.sized = w.sync.asked != 0
 	if ev.Synthetic || !w.framed {
 		w.place.x, w.place.y = int(ev.X), int(ev.Y)

@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -165,6 +166,31 @@ func TestDialog(t *testing.T) {
 			r, err := b.user.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(clear), 50, 50, 1, 1, 0xffffffff)
 			return err == nil && xwire.ToUint32s(r.Data)[0] == 0x80406080
 		})
+
+		// Its shadow, where it would be black.
+		outline := func(what string, width, height uint16, shape ...xwire.Rectangle) {
+			t.Helper()
+			eventually(t, what, func() bool {
+				g, s := must(b.user.GetGeometry(xwire.Drawable(clear)))(t), must(b.user.ShapeGetRectangles(clear, xwire.ShapeSkBounding))(t)
+				return g.Width == width && g.Height == height && slices.Equal(s.Rectangles, shape)
+			})
+		}
+		shadow := must(b.app.Atom("_GTK_FRAME_EXTENTS"))(t)
+		outline("no shadow", 100, 100, xwire.Rectangle{Width: 100, Height: 100})
+		b.app.ChangeProperty(xwire.PropModeReplace, w, shadow, xwire.AtomCardinal, 32, xwire.Uint32s[uint32](10, 20, 5, 15))
+		_ = b.app.Flush()
+		outline("a shadow", 100, 100, xwire.Rectangle{X: 10, Y: 5, Width: 70, Height: 80})
+		b.app.ConfigureWindow(w, xwire.ConfigureValues{Mask: xwire.ConfigWindowWidth | xwire.ConfigWindowHeight, Width: 200, Height: 150})
+		_ = b.app.Flush()
+		outline("a larger one", 200, 150, xwire.Rectangle{X: 10, Y: 5, Width: 170, Height: 130})
+		b.stop()
+		compositor := xwire.NewID[xwire.Window](b.user)
+		b.user.CreateWindow(0, compositor, b.user.Root(), 0, 0, 1, 1, 0, xwire.WindowClassInputOutput, 0, xwire.WindowValues{})
+		b.user.SetSelectionOwner(compositor, must(b.user.Atom("_NET_WM_CM_S0"))(t), 0)
+		_ = b.user.Flush()
+		b.start()
+		clear, _ = b.ready("clear", w)
+		outline("the shadow on a desktop that blends", 200, 150, xwire.Rectangle{Width: 200, Height: 150})
 	})
 }
 

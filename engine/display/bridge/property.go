@@ -84,6 +84,10 @@ func (b *Bridge) learn(w *window, p map[string]property) {
 	if e := p["_NET_FRAME_EXTENTS"].numbers(4); e != nil {
 		w.frame = toExtents(e)
 	}
+	w.shadow = extents{}
+	if e := p["_GTK_FRAME_EXTENTS"].numbers(4); e != nil {
+		w.shadow = toExtents(e)
+	}
 	if b.native[w.desk] == nil { // later on the window manager says so
 		w.zoomed = b.isZoomed(atomsOf(p["_NET_WM_STATE"]))
 		if n := p["_HITHER_NORMAL"].numbers(8); n != nil && w.zoomed {
@@ -221,6 +225,9 @@ func (b *Bridge) appProperty(w *window, a xwire.Atom) {
 		} else {
 			b.Desk.DeleteProperty(w.desk, b.d[name])
 		}
+	}
+	if name == "_GTK_FRAME_EXTENTS" {
+		b.copyShape(w)
 	}
 }
 
@@ -397,6 +404,12 @@ func (b *Bridge) writeStates(w *window) {
 	b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_NET_WM_STATE"], xwire.AtomAtom, 32, xwire.Uint32s(list...))
 }
 
+// blackens says whether a window's own shadow would be black here: its toolkit drew it
+// for another desktop, and has settled that when it made the window.
+func (b *Bridge) blackens(w *window) bool {
+	return w.shadow != extents{} && w.depth == 32 && !(b.screen.blends && w.native == 32)
+}
+
 // copyShape gives the native window the outline of the app's.
 func (b *Bridge) copyShape(w *window) {
 	if !b.Desk.Has(xwire.Shape) {
@@ -409,6 +422,9 @@ func (b *Bridge) copyShape(w *window) {
 	kinds := []xwire.ShapeKind{xwire.ShapeSkInput}
 	if r.BoundingShaped {
 		kinds = append(kinds, xwire.ShapeSkBounding)
+	} else if inner := w.place.without(w.shadow); b.blackens(w) && !inner.empty() {
+		b.Desk.ShapeRectangles(xwire.ShapeSoSet, xwire.ShapeSkBounding, xwire.ClipOrderingUnsorted, w.desk, int16(w.shadow.left), int16(w.shadow.top),
+			[]xwire.Rectangle{{Width: clipSize(inner.w), Height: clipSize(inner.h)}})
 	} else {
 		b.Desk.ShapeMask(xwire.ShapeSoSet, xwire.ShapeSkBounding, w.desk, 0, 0, 0)
 	}

@@ -12,6 +12,7 @@ type screen struct {
 	monitors []xwire.RandRMonitorInfo
 	work     rect // without panels, of the whole screen
 	id       string
+	blends   bool // translucent windows are shown as such
 }
 
 type rect struct{ x, y, w, h int }
@@ -23,6 +24,10 @@ func (r rect) empty() bool { return r.w <= 0 || r.h <= 0 }
 func (r rect) intersect(s rect) rect {
 	x, y := max(r.x, s.x), max(r.y, s.y)
 	return rect{x, y, min(r.right(), s.right()) - x, min(r.bottom(), s.bottom()) - y}
+}
+
+func (r rect) without(e extents) rect {
+	return rect{r.x + e.left, r.y + e.top, r.w - e.left - e.right, r.h - e.top - e.bottom}
 }
 
 func (r rect) contains(x, y int) bool { return x >= r.x && x < r.right() && y >= r.y && y < r.bottom() }
@@ -51,6 +56,8 @@ func (b *Bridge) readScreen() error {
 			b.screen.work = work
 		}
 	}
+	r, err := c.GetSelectionOwner(b.d["_NET_WM_CM_S0"])
+	b.screen.blends = err == nil && r.Owner != 0
 	host, _ := os.Hostname()
 	name := b.o.Display
 	if name == "" {
@@ -164,7 +171,7 @@ func (b *Bridge) announce() {
 	c.ChangeProperty(xwire.PropModeReplace, b.appWin, b.a["_NET_WM_NAME"], b.a["UTF8_STRING"], 8, []byte("hither"))
 	c.SetSelectionOwner(b.appWin, b.a["WM_S0"], 0)
 	// Apps with translucent windows ask whether anybody heeds that.
-	if r, err := b.Desk.GetSelectionOwner(b.d["_NET_WM_CM_S0"]); err == nil && r.Owner != 0 && b.visuals.argb != 0 {
+	if b.screen.blends && b.visuals.argb != 0 {
 		c.SetSelectionOwner(b.appWin, b.a["_NET_WM_CM_S0"], 0)
 	}
 	b.mirrorScreen()

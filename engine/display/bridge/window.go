@@ -37,6 +37,7 @@ type window struct {
 	normal      rect // its place otherwise, and its frame then
 	normalFrame extents
 	frame       extents
+	shadow      extents // of the window, which its app draws itself around it
 	iconic      bool
 	states      []xwire.Atom // inside, of _NET_WM_STATE; without whether it has the focus
 	cursor      uint32
