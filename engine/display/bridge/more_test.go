@@ -194,6 +194,57 @@ func TestDialog(t *testing.T) {
 	})
 }
 
+// TestPutBack: a window that comes as full screen is put where it was, when it is so no more; but not while a person
+// drags it.
+func TestPutBack(t *testing.T) {
+	for _, dragged := range []bool{false, true} {
+		b := newBench(t, xservers.Xvfb(t, size), false) // the window manager is this test
+		b.user.ChangeWindowAttributes(b.user.Root(), xwire.WindowValues{Mask: xwire.CWEventMask,
+			EventMask: xwire.EventMaskSubstructureRedirect | xwire.EventMaskSubstructureNotify})
+		if err := b.user.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		w := b.appWindow("full", rect{0, 0, 1280, 800}, 0x336699, func(w xwire.Window) {
+			set := func(name string, kind xwire.Atom, values ...uint32) {
+				b.app.ChangeProperty(xwire.PropModeReplace, w, must(b.app.Atom(name))(t), kind, 32, xwire.Uint32s(values...))
+			}
+			set("WM_STATE", must(b.app.Atom("WM_STATE"))(t), wmStateNormal, 0)
+			set("_NET_WM_STATE", xwire.AtomAtom, uint32(must(b.app.Atom("_NET_WM_STATE_FULLSCREEN"))(t)))
+			set("_HITHER_NORMAL", xwire.AtomCardinal, 70, 60, 300, 200, 1, 1, 20, 5)
+		})
+		b.start()
+		native := await[*xwire.MapRequestEvent](t, b.user, nil).Window
+		is := func(full bool, values ...uint32) {
+			b.user.ChangeProperty(xwire.PropModeReplace, native, must(b.user.Atom("_NET_WM_STATE"))(t), xwire.AtomAtom, 32, xwire.Uint32s(values...))
+			_ = b.user.Flush()
+			eventually(t, "the state", func() bool { return states(t, b.app, w)["_NET_WM_STATE_FULLSCREEN"] == full })
+		}
+		is(true, uint32(must(b.user.Atom("_NET_WM_STATE_FULLSCREEN"))(t)))
+		b.user.MapWindow(native)
+		if dragged {
+			b.hand(fakeButtonPress, 1, 0, 0)
+		}
+		is(false)
+		b.stop()
+		if err := b.user.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		var asked []uint32
+		for _, ev := range must(b.user.TakeEvents())(t) {
+			if m, ok := ev.(*xwire.ClientMessageEvent); ok && m.Window == native && m.Type == must(b.user.Atom("_NET_MOVERESIZE_WINDOW"))(t) {
+				asked = xwire.ToUint32s(m.Data[:])
+			}
+		}
+		want := []uint32{uint32(xwire.GravityStatic) | 0xf<<8 | 1<<12, 70, 60, 300, 200}
+		if dragged {
+			want = nil
+		}
+		if !slices.Equal(asked, want) {
+			t.Errorf("dragged %v: asked is for %v", dragged, asked)
+		}
+	}
+}
+
 // TestDesktopGone: the desktop's server ends and comes again; the app does not
 // notice, and its windows come back.
 func TestDesktopGone(t *testing.T) {

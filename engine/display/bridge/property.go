@@ -377,6 +377,9 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 			if w.zoomed = zoomed; zoomed && w.at.w < home.w-w.frame.left-w.frame.right && w.at.h < home.h-w.frame.top-w.frame.bottom {
 				w.normal, w.normalFrame = w.at, w.frame
 			}
+			if !zoomed && w.back {
+				b.putBack(w)
+			}
 			n, f := w.normal, w.normalFrame
 			b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_HITHER_NORMAL"], xwire.AtomCardinal, 32, xwire.Uint32s(int32(n.x), int32(n.y), int32(n.w), int32(n.h),
 				int32(f.left), int32(f.right), int32(f.top), int32(f.bottom)))
@@ -392,6 +395,20 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 			b.writeState(w)
 		}
 	}
+}
+
+// putBack has a window be where it was before it was maximised or full screen, if that was
+// elsewhere or for another bridge: what a window manager remembers of one that is so from the beginning
+// may be off by the frame, which it has not had. One that a person drags stays with the pointer.
+func (b *Bridge) putBack(w *window) {
+	w.back = false
+	p, err := b.Desk.QueryPointer(b.Desk.Root())
+	if err != nil || p.Mask&(xwire.KeyButMaskButton1|xwire.KeyButMaskButton2|xwire.KeyButMaskButton3) != 0 {
+		return
+	}
+	const all, ofApp = 0xf << 8, 1 << 12
+	n := w.normal
+	b.askDesk(w, "_NET_MOVERESIZE_WINDOW", uint32(xwire.GravityStatic)|all|ofApp, uint32(int32(n.x)), uint32(int32(n.y)), uint32(n.w), uint32(n.h))
 }
 
 // writeStates tells the app the states of its window: those that the desktop's window

@@ -36,6 +36,7 @@ type window struct {
 	zoomed      bool // maximised or full screen
 	normal      rect // its place otherwise, and its frame then
 	normalFrame extents
+	back        bool // to be put there, when it is zoomed no more
 	frame       extents
 	shadow      extents // of the window, which its app draws itself around it
 	iconic      bool
@@ -139,6 +140,7 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 			w.place = fit(w.place, frame, s.home(w.place), w.hints.least, w.hints.most)
 		}
 		if !w.pinned {
+			w.normal, w.back = w.place, true
 			w.place.x -= gravityShift(w.hints.gravity, frame.left, frame.right, 0)
 			w.place.y -= gravityShift(w.hints.gravity, frame.top, frame.bottom, 1)
 		}
