@@ -136,7 +136,7 @@ const (
 
 var errArguments = errors.New("`hither-lab input --help` tells the commands and what they take")
 
-// do carries one command out. What it did has reached the server when it returns.
+// do carries one command out. What it did has reached the server when it returns, and a click its window.
 func (h *hands) do(line string) (answer, error) {
 	verb, rest, _ := strings.Cut(line, " ")
 	ctx, cancel := context.WithTimeout(context.Background(), desktopWait)
@@ -174,7 +174,7 @@ func (h *hands) do(line string) (answer, error) {
 			return answer{}, errArguments
 		}
 		if verb == "drag" {
-			err = h.drag(to)
+			err = h.drag(ctx, to)
 		} else {
 			h.moveTo(to)
 		}
@@ -185,7 +185,7 @@ func (h *hands) do(line string) (answer, error) {
 				return answer{}, errArguments
 			}
 		}
-		h.button(verb, n)
+		err = h.button(ctx, verb, n)
 	default:
 		err = errArguments
 	}
@@ -200,28 +200,48 @@ func (h *hands) moveTo(to image.Point) {
 	h.x.XTestFakeInput(fakeMotion, 0, xwire.TimeCurrentTime, h.x.Root(), int16(to.X), int16(to.Y), 0)
 }
 
-func (h *hands) button(verb string, n int) {
-	switch verb {
-	case "wheel": // whose notches are clicks with the buttons 4, up, and 5
-		button := byte(5)
-		if n < 0 {
-			button, n = 4, -n
+// button works a button of the mouse, or the wheel, whose notches are clicks with the buttons 4, up, and 5.
+func (h *hands) button(ctx context.Context, verb string, n int) error {
+	times := 1
+	if verb == "wheel" {
+		times, n = min(n, 1000), 5
+		if times < 0 {
+			times, n = min(-times, 1000), 4
 		}
-		for range min(n, 1000) {
-			h.fake(fakeButtonPress, button)
-			h.fake(fakeButtonRelease, button)
-		}
-		return
-	case "click", "press":
-		h.fake(fakeButtonPress, byte(n))
 	}
-	if verb != "press" {
-		h.fake(fakeButtonRelease, byte(n))
+	for range times {
+		if verb != "release" {
+			h.fake(fakeButtonPress, byte(n))
+		}
+		if verb != "press" {
+			h.fake(fakeButtonRelease, byte(n))
+		}
+	}
+	if verb == "press" {
+		return nil
+	}
+	return h.passed(ctx, byte(n))
+}
+
+// passed waits until the window has what was done with a button. A window manager may hold a click up to look at
+// it first, and keys that are pressed meanwhile overtake it. Until it lets go the server says that the button
+// is down; of the end of that it tells nobody.
+func (h *hands) passed(ctx context.Context, button byte) error {
+	for {
+		at, err := h.x.QueryPointer(h.x.Root())
+		if err != nil || at.Mask&(xwire.KeyButMaskButton1>>1<<button) == 0 {
+			return err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for a click with button %d to come to its window: the window manager holds it up, or something holds the button", button)
+		}
 	}
 }
 
 // drag presses the first button, moves as a hand does, and lets go.
-func (h *hands) drag(to image.Point) error {
+func (h *hands) drag(ctx context.Context, to image.Point) error {
 	at, err := h.x.QueryPointer(h.x.Root())
 	if err != nil {
 		return err
@@ -235,5 +255,5 @@ func (h *hands) drag(to image.Point) error {
 	}
 	time.Sleep(dragPace)
 	h.fake(fakeButtonRelease, 1)
-	return err
+	return errors.Join(err, h.passed(ctx, 1))
 }

@@ -94,6 +94,31 @@ X
 	}
 }
 
+// TestInputKeepsOrder: keys after a click do not overtake it at a window manager that takes its time.
+func TestInputKeepsOrder(t *testing.T) {
+	l := desktopLab(t, "--hosts", "1")
+	// A question that the terminal has answered, by 6 bytes, was after its order to tell of clicks: by 6 bytes
+	// for the press and 6 for the release.
+	l.sh("a", `cat >/tmp/script <<'X'
+stty raw -echo; printf '\033[?1000h\033[6n'; head -c 6 >/tmp/ready; head -c 13 >/tmp/typed
+X
+		setsid xterm -T clicked -e sh /tmp/script >/dev/null 2>&1 &`)
+	p := l.person("a")
+	w := p.do("focus clicked").Window
+	p.do("move %d %d", w.X+20, w.Y+20)
+	eventually(t, "the terminal tells of clicks", func() bool {
+		out, _, _ := l.try("exec", "a", "--", "cat", "/tmp/ready")
+		return out != ""
+	})
+	l.sh("a", `p=$(xprop -root -notype _OPENBOX_PID | sed 's/.*= //'); kill -STOP $p; (sleep 0.5; kill -CONT $p) >/dev/null 2>&1 &`)
+	p.do("click")
+	p.do("type x")
+	p.do("gone clicked")
+	if got := l.ok("exec", "a", "--", "cat", "/tmp/typed"); !strings.HasSuffix(got, "x") {
+		t.Errorf("the terminal got %q", got)
+	}
+}
+
 func TestInputMouse(t *testing.T) {
 	l := desktopLab(t, "--hosts", "1")
 	l.sh("a", "setsid xterm -T one -geometry 30x8+100+100 >/dev/null 2>&1 & setsid xterm -T two -geometry 30x8+500+100 >/dev/null 2>&1 &")
