@@ -19,6 +19,9 @@ const dpiWithin = 300 * time.Millisecond
 // DPI asks the desktop that an environment names how many dots per inch text has
 // there. The X server of a capsule starts with that, since its first client, whose
 // call has started it, looks before the bridge has carried the desktop's resources.
+// For the others it is too early. Nobody can put them there before it: it is first in
+// the server's queue, and once let in it is served as long as it asks (a connection
+// that waits behind it, with a GrabServer, came first in one of two tries).
 func DPI(lookup func(name string) string) int {
 	if lookup("DISPLAY") == "" {
 		return UsualDPI
