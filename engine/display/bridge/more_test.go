@@ -351,6 +351,7 @@ func TestHiddenGrab(t *testing.T) {
 		windows = append(windows, child)
 	}
 	b.click(at.x+5, at.y+5)
+	await[*xwire.ButtonPressEvent](t, c, nil)
 	b.focused(w)
 	c.SetInputFocus(xwire.InputFocusParent, inner, 0)
 	popup := xwire.NewID[xwire.Window](c)
