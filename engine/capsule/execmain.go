@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"hither/engine/kernel"
 )
 
 // order is what a new child of pid 1 is to become. It comes as one message of
@@ -102,6 +104,17 @@ func takeOrder() (answers int, err error) {
 	return answers, o.carryOut(fds[2:])
 }
 
+// heedTerminal makes the app that is about to run here heed what is typed at its terminal, and the terminal's end,
+// though who started it may ignore them: a shell's job in the background does, and nohup.
+func heedTerminal() error {
+	for _, signal := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		if err := kernel.DefaultAction(signal); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func readOrder(fd int) (*order, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -136,6 +149,9 @@ func (o *order) carryOut(fds []int) error {
 		}
 		if err := unix.IoctlSetInt(terminal, unix.TIOCSCTTY, 0); err != nil {
 			return fmt.Errorf("taking the terminal %s: %w", o.Terminal, err)
+		}
+		if err := heedTerminal(); err != nil {
+			return err
 		}
 	}
 	for n, i := range o.Std {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,12 +15,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hither/engine/kernel"
 	"hither/engine/terminal"
 )
 
 // visitor is somebody attached to a terminal.
 type visitor struct {
 	t    *testing.T
+	init int
 	in   *os.File
 	end  chan terminal.Outcome
 	mu   sync.Mutex
@@ -40,7 +43,7 @@ func visit(t *testing.T, ctx context.Context, c *Capsule, fresh bool) *visitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &visitor{t: t, in: inW, end: make(chan terminal.Outcome, 1)}
+	v := &visitor{t: t, init: c.first.Init.Pid, in: inW, end: make(chan terminal.Outcome, 1)}
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -85,6 +88,25 @@ func (v *visitor) sees(text string) {
 	}
 }
 
+// foreground waits until a program of that name has the terminal: what is typed is for it, and so are the signals.
+func (v *visitor) foreground(program string) {
+	v.t.Helper()
+	waitFor(v.t, program+" to have the foreground", func() bool {
+		pids, _ := kernel.Descendants(v.init)
+		for _, pid := range pids {
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			var state string
+			var parent, group, session, device, front int
+			_, after, _ := strings.Cut(string(stat), " ("+program+") ")
+			fmt.Sscan(after, &state, &parent, &group, &session, &device, &front)
+			if pid == group && group == front {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 func (v *visitor) ends() terminal.Outcome {
 	v.t.Helper()
 	select {
@@ -105,8 +127,11 @@ func terminalShell() Spec {
 	return s
 }
 
+// TestTerminal: a terminal is one also for who is started by something that heeds no ^C.
 func TestTerminal(t *testing.T) {
 	ctx := lab(t)
+	signal.Ignore(unix.SIGINT)
+	defer signal.Reset(unix.SIGINT)
 	s := terminalShell()
 	s.Winsize = Winsize{Row: 24, Col: 80}
 	c, err := Start(ctx, s, [3]*os.File{})
@@ -115,12 +140,14 @@ func TestTerminal(t *testing.T) {
 	}
 	v := visit(t, ctx, c, true)
 	v.sees("ready> ")
-	v.types("tty; stty size; echo p$$; sh -c 'echo run\"\"ning; exec sleep 100'\n")
+	v.types("tty; stty size; echo p$$; sleep 100\n")
 	v.sees("/dev/pts/0")
 	v.sees("24 80")
 	v.sees("p2")
-	v.sees("running")
-	v.types("\x03echo after-$?\n")
+	v.foreground("sleep")
+	v.types("\x03")
+	v.foreground("sh")
+	v.types("echo after-$?\n")
 	v.sees("after-130")
 	v.types("exit 3\n")
 	if o := v.ends(); o.Kind != terminal.Exited || o.Status != 3 {

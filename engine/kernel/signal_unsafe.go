@@ -17,11 +17,14 @@ const (
 	saRestart = 0x10000000 // SA_RESTART
 )
 
+// sigaction is struct kernel_sigaction, x86-64.
+type sigaction struct{ handler, flags, restorer, mask uint64 }
+
+const sigsetSize = 8
+
 // changeAction changes the flags of the handler that Go has for a signal.
 func changeAction(signal syscall.Signal, set, clear uint64) error {
-	// struct kernel_sigaction, x86-64.
-	var action struct{ handler, flags, restorer, mask uint64 }
-	const sigsetSize = 8
+	var action sigaction
 	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signal), 0, uintptr(unsafe.Pointer(&action)), sigsetSize, 0, 0); errno != 0 {
 		return fmt.Errorf("reading what signal %d does: %w", signal, errno)
 	}
@@ -29,6 +32,16 @@ func changeAction(signal syscall.Signal, set, clear uint64) error {
 		return fmt.Errorf("signal %d is not handled", signal)
 	}
 	action.flags = action.flags&^clear | set
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signal), uintptr(unsafe.Pointer(&action)), 0, sigsetSize, 0, 0); errno != 0 {
+		return fmt.Errorf("setting what signal %d does: %w", signal, errno)
+	}
+	return nil
+}
+
+// DefaultAction has a signal do what it does by default, for a program that is about to be executed: it would go on
+// ignoring what its starter ignores. os/signal cannot, or needs threads for it.
+func DefaultAction(signal syscall.Signal) error {
+	var action sigaction
 	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signal), uintptr(unsafe.Pointer(&action)), 0, sigsetSize, 0, 0); errno != 0 {
 		return fmt.Errorf("setting what signal %d does: %w", signal, errno)
 	}
