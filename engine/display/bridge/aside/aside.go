@@ -37,6 +37,11 @@ type Options struct {
 	// Desk connects to the desktop; nil: as the environment says.
 	Desk func(context.Context) (*xwire.Conn, error)
 	Log  *slog.Logger // nil: the default
+	// KeepsScale says whether the apps are told as many dots per inch as they had, on
+	// a desktop with as many. DPI is told the desktop's when they have changed. Both
+	// are called by Aside's goroutine, and may be nil.
+	KeepsScale func(desk, had float64) bool
+	DPI        func(desk float64)
 }
 
 // Aside is at work from Open to Close.
@@ -159,6 +164,15 @@ func (a *Aside) Back(ctx context.Context) error {
 			return nil
 		}
 		return a.attachApp(ctx, true)
+	})
+}
+
+// Refresh carries the settings once more, as KeepsScale now has it.
+func (a *Aside) Refresh() {
+	_ = a.call(func() error {
+		a.settings.dirty = true
+		a.settings.update(a)
+		return nil
 	})
 }
 

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"slices"
+	"strings"
 
 	"hither/engine/display"
+	"hither/engine/display/xsettings"
 	"hither/engine/display/xwire"
 )
 
@@ -19,11 +22,12 @@ import (
 // the XSETTINGS goes. So that window is nobody's: it stays in the capsule's
 // server for good, moves with it, and whoever connects next writes into it.
 type settings struct {
-	manager xwire.Window // the desktop's, if it has one
-	inside  xwire.Window // that nobody's window
-	root    [2][]byte    // rootProperties as they are inside
-	current []setting    // the same
+	manager xwire.Window        // the desktop's, if it has one
+	inside  xwire.Window        // that nobody's window
+	root    [2][]byte           // rootProperties as they are inside
+	current []xsettings.Setting // the same
 	serial  uint32
+	desk    float64 // its dots per inch
 	dirty   bool
 }
 
@@ -47,7 +51,7 @@ func (g *settings) attach(ctx context.Context, a *Aside) error {
 		root[i] = c.GetPropertyAsync(false, c.Root(), atom, xwire.AtomString, 0, maxResources/4)
 	}
 	if r, err := old.Wait(); err == nil {
-		g.current, g.serial, _ = parseSettings(r.Value) // damaged: written anew
+		g.current, g.serial, _ = xsettings.Parse(r.Value) // damaged: written anew
 	}
 	for i := range root {
 		if r, err := root[i].Wait(); err == nil {
@@ -155,28 +159,108 @@ func (g *settings) update(a *Aside) {
 	for i, atom := range a.desk.atom.root {
 		root[i] = out.GetPropertyAsync(false, out.Root(), atom, xwire.AtomString, 0, maxResources/4)
 	}
-	var list []setting
+	var list []xsettings.Setting
 	if g.manager != 0 {
 		r, err := out.GetProperty(false, g.manager, a.desk.atom.settings, 0, 0, maxSettings/4)
 		if err == nil {
-			list, _, err = parseSettings(r.Value)
+			list, _, err = xsettings.Parse(r.Value)
 		}
 		if err != nil {
 			a.log.Info("reading the desktop's settings", "error", err)
 		}
 	}
+	texts := g.root
 	for i := range root {
-		if r, err := root[i].Wait(); err == nil && !bytes.Equal(r.Value, g.root[i]) {
-			g.root[i] = r.Value
-			in.ChangeProperty(xwire.PropModeReplace, in.Root(), a.app.atom.root[i], xwire.AtomString, 8, r.Value)
+		if r, err := root[i].Wait(); err == nil {
+			texts[i] = r.Value
 		}
 	}
+	resources := string(texts[0])
+	dpi := display.SaidDPI(list, resources)
+	if dpi == 0 {
+		dpi = display.UsualDPI
+	}
 	if list = inCapsule(list); len(list) == 0 {
-		list = leastSettings(display.ResourceDPI(string(g.root[0])))
+		list = leastSettings(dpi)
+	}
+	now := dpi
+	if had := g.dpi(in); had != dpi && a.opts.KeepsScale != nil && a.opts.KeepsScale(dpi, had) {
+		now = had
+		from := g.current
+		if len(from) == 0 {
+			from = leastSettings(had)
+		}
+		list, resources = keepScale(list, from), keepScaleResources(resources, string(g.root[0]))
+	}
+	if now != display.ServerDPI(in) {
+		resources = withDPI(resources, now)
+	}
+	texts[0] = []byte(resources)
+	for i, text := range texts {
+		if !bytes.Equal(text, g.root[i]) {
+			g.root[i] = text
+			in.ChangeProperty(xwire.PropModeReplace, in.Root(), a.app.atom.root[i], xwire.AtomString, 8, text)
+		}
 	}
 	if next := changed(g.current, list, g.serial+1); next != nil {
 		g.serial++
 		g.current = next
-		in.ChangeProperty(xwire.PropModeReplace, g.inside, a.app.atom.settings, a.app.atom.settings, 8, encodeSettings(next, g.serial))
+		in.ChangeProperty(xwire.PropModeReplace, g.inside, a.app.atom.settings, a.app.atom.settings, 8, xsettings.Encode(next, g.serial))
 	}
+	if a.opts.DPI != nil && dpi != g.desk {
+		a.opts.DPI(dpi)
+	}
+	g.desk = dpi
+}
+
+// dpi is what the apps have been told.
+func (g *settings) dpi(in *xwire.Conn) float64 {
+	if dpi := display.SaidDPI(g.current, string(g.root[0])); dpi != 0 {
+		return dpi
+	}
+	return display.ServerDPI(in)
+}
+
+// notInCapsule are settings that speak of programs which serve the desktop and do
+// not run in a capsule: its session bus, input methods, modules that export menus.
+var notInCapsule = []string{"Gtk/SessionBusId", "Gtk/IMModule", "Gtk/Modules", "Gtk/ShellShowsAppMenu", "Gtk/ShellShowsMenubar"}
+
+func inCapsule(list []xsettings.Setting) []xsettings.Setting {
+	return slices.DeleteFunc(list, func(s xsettings.Setting) bool { return slices.Contains(notInCapsule, s.Name) })
+}
+
+// leastSettings are those of a desktop that has none.
+func leastSettings(dpi float64) []xsettings.Setting {
+	d := uint32(math.Round(dpi * 1024))
+	return []xsettings.Setting{
+		{Name: "Gdk/UnscaledDPI", Number: d},
+		{Name: "Gdk/WindowScalingFactor", Number: 1},
+		{Name: "Xft/DPI", Number: d},
+	}
+}
+
+// changed gives what a list has become with each setting's last change, or nil if
+// nothing has changed.
+func changed(old, list []xsettings.Setting, serial uint32) []xsettings.Setting {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b xsettings.Setting) int { return strings.Compare(a.Name, b.Name) })
+	before := map[string]xsettings.Setting{}
+	for _, s := range old {
+		before[s.Name] = s
+	}
+	same := len(old) == len(list)
+	for i := range list {
+		s := &list[i]
+		s.Serial = serial
+		was, ok := before[s.Name]
+		if was.Serial = serial; ok && was == *s {
+			s.Serial = before[s.Name].Serial
+		} else {
+			same = false
+		}
+	}
+	if same {
+		return nil
+	}
+	return list
 }

@@ -1,7 +1,6 @@
 package aside
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,11 +13,12 @@ import (
 	"time"
 
 	"hither/engine/display/xservers"
+	"hither/engine/display/xsettings"
 	"hither/engine/display/xwire"
 )
 
 // insideSettings reads what the capsule's apps read.
-func insideSettings(t testing.TB, app *server) (owner xwire.Window, list map[string]setting, resources string) {
+func insideSettings(t testing.TB, app *server) (owner xwire.Window, list map[string]xsettings.Setting, resources string) {
 	t.Helper()
 	c := app.dial(t)
 	defer c.Close()
@@ -33,11 +33,11 @@ func insideSettings(t testing.TB, app *server) (owner xwire.Window, list map[str
 	}
 	p, err := c.GetProperty(false, r.Owner, atoms[1], atoms[1], 0, 1<<20)
 	ok(t, err)
-	all, _, err := parseSettings(p.Value)
+	all, _, err := xsettings.Parse(p.Value)
 	ok(t, err)
-	list = map[string]setting{}
+	list = map[string]xsettings.Setting{}
 	for _, s := range all {
-		list[s.name] = s
+		list[s.Name] = s
 	}
 	return r.Owner, list, string(res.Value)
 }
@@ -48,7 +48,7 @@ func setResources(t testing.TB, desk *server, text string) {
 }
 
 // awaitSettings waits until the settings inside, or the resources, are as wanted.
-func awaitSettings(t testing.TB, app *server, wanted func(list map[string]setting, resources string) bool) {
+func awaitSettings(t testing.TB, app *server, wanted func(list map[string]xsettings.Setting, resources string) bool) {
 	t.Helper()
 	c := app.dial(t)
 	defer c.Close()
@@ -77,15 +77,15 @@ func TestNoManager(t *testing.T) {
 	setResources(t, desk, "*cursorTheme: none\nXft.dpi:\t144\nXTerm*background: pink\n")
 	open(t, app, desk)
 	_, list, resources := insideSettings(t, app)
-	if list["Xft/DPI"].number != 144*1024 || list["Gdk/WindowScalingFactor"].number != 1 {
+	if list["Xft/DPI"].Number != 144*1024 || list["Gdk/WindowScalingFactor"].Number != 1 {
 		t.Errorf("settings %v", list)
 	}
 	if resources != "*cursorTheme: none\nXft.dpi:\t144\nXTerm*background: pink\n" {
 		t.Errorf("resources %q", resources)
 	}
 	setResources(t, desk, "Xft.dpi: 96.5\n")
-	awaitSettings(t, app, func(list map[string]setting, resources string) bool {
-		return list["Xft/DPI"].number == 98816 && resources == "Xft.dpi: 96.5\n"
+	awaitSettings(t, app, func(list map[string]xsettings.Setting, resources string) bool {
+		return list["Xft/DPI"].Number == 98816 && resources == "Xft.dpi: 96.5\n"
 	})
 }
 
@@ -117,7 +117,7 @@ func TestManager(t *testing.T) {
 	}
 	a := open(t, app, desk)
 	window, list, _ := insideSettings(t, app)
-	if window == 0 || list["Xft/DPI"].number != 96*1024 {
+	if window == 0 || list["Xft/DPI"].Number != 96*1024 {
 		t.Errorf("without a manager: %v", list)
 	}
 	write("First")
@@ -129,19 +129,19 @@ func TestManager(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	awaitSettings(t, app, func(list map[string]setting, _ string) bool {
-		return list["Net/ThemeName"].text == "First" && list["Xft/DPI"].number == 196608 && list["Gdk/WindowScalingFactor"].number == 2
+	awaitSettings(t, app, func(list map[string]xsettings.Setting, _ string) bool {
+		return list["Net/ThemeName"].Text == "First" && list["Xft/DPI"].Number == 196608 && list["Gdk/WindowScalingFactor"].Number == 2
 	})
-	if _, list, _ := insideSettings(t, app); list["Gtk/IMModule"].name != "" {
+	if _, list, _ := insideSettings(t, app); list["Gtk/IMModule"].Name != "" {
 		t.Error("a setting that has no meaning inside was carried")
 	}
 	write("Second")
 	awaitHandler(t, cmd.Process.Pid, syscall.SIGHUP) // it would end by it
 	ok(t, cmd.Process.Signal(syscall.SIGHUP))
-	awaitSettings(t, app, func(list map[string]setting, _ string) bool { return list["Net/ThemeName"].text == "Second" })
+	awaitSettings(t, app, func(list map[string]xsettings.Setting, _ string) bool { return list["Net/ThemeName"].Text == "Second" })
 	ok(t, cmd.Process.Kill()) // and it is as without
-	awaitSettings(t, app, func(list map[string]setting, _ string) bool {
-		return list["Net/ThemeName"].text == "" && list["Xft/DPI"].number == 96*1024
+	awaitSettings(t, app, func(list map[string]xsettings.Setting, _ string) bool {
+		return list["Net/ThemeName"].Text == "" && list["Xft/DPI"].Number == 96*1024
 	})
 
 	ok(t, a.Part())
@@ -154,60 +154,20 @@ func TestManager(t *testing.T) {
 	for range 2 {
 		a := open(t, app, next)
 		again, list, _ := insideSettings(t, app)
-		if again != window || list["Xft/DPI"].number != 120*1024 {
+		if again != window || list["Xft/DPI"].Number != 120*1024 {
 			t.Errorf("on the next desktop: window %#x, before %#x, %v", again, window, list)
 		}
 		a.Close()
 	}
 }
 
-func TestSettingsFormat(t *testing.T) {
-	list := []setting{
-		{name: "Net/ThemeName", kind: kindString, serial: 3, text: "Größe"},
-		{name: "Xft/DPI", serial: 7, number: 98304},
-		{name: "a", kind: kindColor, serial: 1, color: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}},
-	}
-	b := encodeSettings(list, 9)
-	got, serial, err := parseSettings(b)
-	if err != nil || serial != 9 || !reflect.DeepEqual(got, list) {
-		t.Errorf("%v %d %v", got, serial, err)
-	}
-	for i := range b[:len(b)-1] {
-		if _, _, err := parseSettings(b[:i]); err == nil {
-			t.Errorf("the first %d bytes are taken for all", i)
-		}
-	}
-	big := []byte{1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 1, 'x', 0, 0, 0, 0, 0, 0, 2, 0, 0, 1, 0}
-	got, serial, err = parseSettings(big)
-	if err != nil || serial != 5 || len(got) != 1 || got[0] != (setting{name: "x", serial: 2, number: 256}) {
-		t.Errorf("big endian: %v %d %v", got, serial, err)
-	}
-}
-
 func TestChanged(t *testing.T) {
-	one := changed(nil, []setting{{name: "b", number: 1}, {name: "a", number: 2}}, 1)
-	if again := changed(one, []setting{{name: "a", number: 2}, {name: "b", number: 1}}, 2); again != nil {
+	one := changed(nil, []xsettings.Setting{{Name: "b", Number: 1}, {Name: "a", Number: 2}}, 1)
+	if again := changed(one, []xsettings.Setting{{Name: "a", Number: 2}, {Name: "b", Number: 1}}, 2); again != nil {
 		t.Errorf("nothing changed, but %v", again)
 	}
-	two := changed(one, []setting{{name: "a", number: 3}, {name: "b", number: 1}}, 2)
-	if want := []setting{{name: "a", number: 3, serial: 2}, {name: "b", number: 1, serial: 1}}; !reflect.DeepEqual(two, want) {
+	two := changed(one, []xsettings.Setting{{Name: "a", Number: 3}, {Name: "b", Number: 1}}, 2)
+	if want := []xsettings.Setting{{Name: "a", Number: 3, Serial: 2}, {Name: "b", Number: 1, Serial: 1}}; !reflect.DeepEqual(two, want) {
 		t.Errorf("%v", two)
 	}
-}
-
-func FuzzSettings(f *testing.F) {
-	f.Add(encodeSettings(leastSettings(96), 1))
-	f.Add(encodeSettings([]setting{{name: "a", kind: kindString, text: "b"}, {name: "c", kind: kindColor}}, 1))
-	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 1, 'x', 0, 0, 0, 0, 0, 0, 2, 0, 0, 1, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		list, serial, err := parseSettings(b)
-		if err != nil {
-			return
-		}
-		once := encodeSettings(list, serial)
-		list, serial, err = parseSettings(once)
-		if err != nil || !bytes.Equal(encodeSettings(list, serial), once) {
-			t.Errorf("%q is not stable: %v", b, err)
-		}
-	})
 }
