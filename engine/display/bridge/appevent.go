@@ -16,6 +16,7 @@ func (b *Bridge) appEvent(ev xwire.Event) {
 			return
 		}
 		b.manage(ev.Window, false)
+		b.rescale()
 		if b.windows[ev.Window] == nil {
 			b.App.MapWindow(ev.Window)
 		}
@@ -26,6 +27,7 @@ func (b *Bridge) appEvent(ev xwire.Event) {
 		switch w := b.windows[ev.Window]; {
 		case w == nil:
 			b.manage(ev.Window, true)
+			b.rescale()
 		case w.pixmap == 0:
 			b.appears(w)
 		}
@@ -33,10 +35,12 @@ func (b *Bridge) appEvent(ev xwire.Event) {
 		// Those that an app sends are for windows that are unmapped already.
 		if w := b.windows[ev.Window]; w != nil && (ev.Event == b.App.Root() || ev.Synthetic) {
 			b.drop(w, false)
+			b.rescale()
 		}
 	case *xwire.DestroyNotifyEvent:
 		if w := b.windows[ev.Window]; w != nil {
 			b.drop(w, true)
+			b.rescale()
 		}
 	case *xwire.ReparentNotifyEvent:
 		if w := b.windows[ev.Window]; w != nil && ev.Parent != b.App.Root() {
@@ -92,20 +96,25 @@ func (b *Bridge) wish(ev *xwire.ConfigureRequestEvent) {
 		})
 		return
 	}
-	want := w.place
+	want, in := w.place, w.at
 	var mask xwire.ConfigWindow
 	if ev.ValueMask&xwire.ConfigWindowX != 0 {
-		want.x = int(ev.X) + gravityShift(w.hints.gravity, w.frame.left, w.frame.right, 0)
+		in.x = int(ev.X)
+		want.x = b.scale.out(in.x) + gravityShift(w.hints.gravity, w.frame.left, w.frame.right, 0)
 	}
 	if ev.ValueMask&xwire.ConfigWindowY != 0 {
-		want.y = int(ev.Y) + gravityShift(w.hints.gravity, w.frame.top, w.frame.bottom, 1)
+		in.y = int(ev.Y)
+		want.y = b.scale.out(in.y) + gravityShift(w.hints.gravity, w.frame.top, w.frame.bottom, 1)
 	}
 	if ev.ValueMask&xwire.ConfigWindowWidth != 0 {
-		want.w = int(ev.Width)
+		in.w = int(ev.Width)
+		want.w = b.scale.size(in.w)
 	}
 	if ev.ValueMask&xwire.ConfigWindowHeight != 0 {
-		want.h = int(ev.Height)
+		in.h = int(ev.Height)
+		want.h = b.scale.size(in.h)
 	}
+	w.want = in
 	if want.w > w.place.w || want.h > w.place.h {
 		want = b.keepOn(w, want)
 	}
@@ -118,12 +127,26 @@ func (b *Bridge) wish(ev *xwire.ConfigureRequestEvent) {
 	if ev.ValueMask&xwire.ConfigWindowStackMode != 0 && ev.StackMode <= xwire.StackModeBelow {
 		b.restack(w, ev.StackMode)
 	}
-	if mask == 0 {
+	if mask == 0 && (b.scale == 1 || b.scale.keep(w.place, w.want) == w.at) {
 		b.tellPlace(w)
 		return
 	}
 	w.asked = true
-	// The frame is placed by the app's gravity there, too.
+	if mask == 0 {
+		b.follow(w) // another size inside, of which the desktop has no pixels
+		return
+	}
+	b.askNative(w, want, mask)
+}
+
+// askNative asks the desktop's window manager for a place and size of a window's, of
+// its client area. The frame is placed by the app's gravity there, too.
+func (b *Bridge) askNative(w *window, want rect, mask xwire.ConfigWindow) {
+	if w.wasPinned && !w.unplaced && w.frame != (extents{}) {
+		// It was placed by another gravity, by which openbox still keeps it.
+		w.wasPinned = false
+		mask |= xwire.ConfigWindowX | xwire.ConfigWindowY
+	}
 	want.x -= gravityShift(w.hints.gravity, w.frame.left, w.frame.right, 0)
 	want.y -= gravityShift(w.hints.gravity, w.frame.top, w.frame.bottom, 1)
 	b.Desk.ConfigureWindow(w.desk, xwire.ConfigureValues{
@@ -181,14 +204,10 @@ func (b *Bridge) configured(w *window, ev *xwire.ConfigureNotifyEvent) {
 		return
 	}
 	w.at, w.border = at, border
-	w.place = w.outer()
 	if resized && w.pixmap != 0 {
 		b.appears(w)
 	}
-	b.Desk.ConfigureWindow(w.desk, xwire.ConfigureValues{
-		Mask: xwire.ConfigWindowX | xwire.ConfigWindowY | xwire.ConfigWindowWidth | xwire.ConfigWindowHeight,
-		X:    int32(w.place.x), Y: int32(w.place.y), Width: uint32(clipSize(w.place.w)), Height: uint32(clipSize(w.place.h)),
-	})
+	b.putPopup(w)
 	if resized && b.blackens(w) {
 		b.copyShape(w)
 	}

@@ -3,6 +3,7 @@ package bridge
 import (
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"hither/engine/display"
@@ -51,6 +52,10 @@ type Bridge struct {
 	arriving bool             // what was typed at its windows elsewhere comes first
 	bus      string           // the session bus's socket, "" if it does not run
 	arrived  bool             // the app is here for the first time
+
+	scale        scale       // see there
+	deskDPI, dpi float64     // the desktop's, and what the apps inside draw for
+	keepsScale   atomic.Bool // they are not told of the desktop's
 }
 
 // atoms are those of names below.
@@ -165,6 +170,12 @@ func (b *Bridge) prepareDesk() error {
 	if err := b.visuals.find(c); err != nil {
 		return err
 	}
+	if b.deskDPI, err = display.DPIOf(c); err != nil {
+		return err
+	}
+	if b.deskDPI == 0 {
+		b.deskDPI = display.UsualDPI
+	}
 	if c.Has(xwire.RandR) {
 		c.RandRSelectInput(c.Root(), xwire.RandRNotifyMaskScreenChange)
 	}
@@ -184,6 +195,9 @@ func (b *Bridge) prepareApp() error {
 	}
 	if err := c.Use(xwire.Sync); err != nil {
 		b.log.Info("apps are resized unseen", "error", err)
+	}
+	if err := c.Use(xwire.Res); err != nil {
+		b.log.Info("apps are scaled down whatever their fonts", "error", err)
 	}
 	if err := c.ChangeWindowAttributesChecked(c.Root(), xwire.WindowValues{Mask: xwire.CWEventMask,
 		EventMask: xwire.EventMaskSubstructureRedirect | xwire.EventMaskSubstructureNotify | xwire.EventMaskPropertyChange |

@@ -26,6 +26,12 @@ func (b *Bridge) defaultCursor() {
 	c.CloseFont(font)
 	c.XFixesSelectCursorInput(c.Root(), xwire.XFixesCursorNotifyMaskDisplayCursor)
 	b.cursors.serial = 0
+	b.forgetCursors()
+}
+
+// forgetCursors is for those that are no longer of the right size. Windows that show
+// one keep it.
+func (b *Bridge) forgetCursors() {
 	for _, old := range b.cursors.known {
 		b.Desk.FreeCursor(old)
 	}
@@ -70,21 +76,29 @@ func (b *Bridge) fetchCursor() (xwire.Cursor, uint32) {
 	if old, ok := b.cursors.known[r.CursorSerial]; ok {
 		return old, r.CursorSerial
 	}
-	pixmap, gc := xwire.NewID[xwire.Pixmap](d), xwire.NewID[xwire.GContext](d)
 	picture, cursor := xwire.NewID[xwire.RenderPicture](d), xwire.NewID[xwire.Cursor](d)
+	pixmap, gc := xwire.NewID[xwire.Pixmap](d), xwire.NewID[xwire.GContext](d)
 	d.CreatePixmap(32, pixmap, xwire.Drawable(d.Root()), r.Width, r.Height)
 	d.CreateGC(gc, xwire.Drawable(pixmap), xwire.GCValues{})
 	d.PutImage(xwire.ImageFormatZPixmap, xwire.Drawable(pixmap), gc, r.Width, r.Height, 0, 0, 0, 32, xwire.Uint32s(r.CursorImage...))
-	d.RenderCreatePicture(picture, xwire.Drawable(pixmap), b.visuals.cursor, xwire.RenderPictureValues{})
+	if b.scale != 1 {
+		w, h := clipSize(b.scale.size(int(r.Width))), clipSize(b.scale.size(int(r.Height)))
+		from, larger := b.scaledPicture(xwire.Drawable(pixmap), b.visuals.cursor), xwire.NewID[xwire.Pixmap](d)
+		d.CreatePixmap(32, larger, xwire.Drawable(d.Root()), w, h)
+		d.RenderCreatePicture(picture, xwire.Drawable(larger), b.visuals.cursor, xwire.RenderPictureValues{})
+		d.RenderComposite(xwire.RenderPictOpSrc, from, 0, picture, 0, 0, 0, 0, 0, 0, w, h)
+		d.RenderFreePicture(from)
+		d.FreePixmap(larger)
+		r.Xhot, r.Yhot = uint16(b.scale.out(int(r.Xhot))), uint16(b.scale.out(int(r.Yhot)))
+	} else {
+		d.RenderCreatePicture(picture, xwire.Drawable(pixmap), b.visuals.cursor, xwire.RenderPictureValues{})
+	}
 	d.RenderCreateCursor(cursor, picture, r.Xhot, r.Yhot)
 	d.RenderFreePicture(picture)
 	d.FreeGC(gc)
 	d.FreePixmap(pixmap)
 	if len(b.cursors.known) >= maxCursors {
-		for serial, old := range b.cursors.known {
-			d.FreeCursor(old) // windows that show it keep it
-			delete(b.cursors.known, serial)
-		}
+		b.forgetCursors()
 	}
 	b.cursors.known[r.CursorSerial] = cursor
 	return cursor, r.CursorSerial

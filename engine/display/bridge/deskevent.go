@@ -54,13 +54,13 @@ func (b *Bridge) deskEvent(ev xwire.Event) {
 				b.showProgress(w)
 				return
 			}
-			w.parts = append(w.parts, rect{int(ev.X), int(ev.Y), int(ev.Width), int(ev.Height)})
+			w.parts = append(w.parts, (1 / b.scale).cover(rect{int(ev.X), int(ev.Y), int(ev.Width), int(ev.Height)}))
 		}
 	case *xwire.MapNotifyEvent:
 		if w := b.native[ev.Window]; w != nil {
 			w.viewable = true
 			if w.pinned {
-				w.pinned = false
+				w.pinned, w.wasPinned = false, true
 				b.setSizeHints(w)
 			}
 		}

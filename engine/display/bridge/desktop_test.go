@@ -32,7 +32,12 @@ const patience = 5 * time.Second
 const size = "1280x800" // of desktops
 
 func startCapsule(t testing.TB) *xservers.Server {
-	return xservers.Xvfb(t, display.Screen, "-r", "-s", "0")
+	return startCapsuleOf(t, "96")
+}
+
+// startCapsuleOf starts one whose apps have begun on a desktop of so many dots per inch.
+func startCapsuleOf(t testing.TB, dpi string) *xservers.Server {
+	return xservers.Xvfb(t, display.Screen, "-r", "-s", "0", "-dpi", dpi)
 }
 
 // onBoth runs a test on desktops of both kinds, with a window manager.

@@ -79,7 +79,8 @@ func (b *Bridge) motion(at xwire.Window, x, y int16) {
 		b.raise(w)
 		b.showCursor(w)
 	}
-	b.fake(fakeMotion, 0, clip16(w.at.x+int(x)), clip16(w.at.y+int(y)))
+	all := w.picture()
+	b.fake(fakeMotion, 0, clip16(w.at.x+b.scale.pixel(int(x), w.place.w, all.w)), clip16(w.at.y+b.scale.pixel(int(y), w.place.h, all.h)))
 }
 
 // leave parks the pointer where no window is, so that nothing stays lit up.

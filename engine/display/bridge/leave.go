@@ -41,6 +41,10 @@ func (b *Bridge) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.judgeTree(tree.Children); err != nil {
+		return err
+	}
+	b.mirrorScreen()
 	b.makeFeatures()
 	b.order, b.popups = nil, nil
 	old, shown := b.windows, len(b.windows) > 0
@@ -89,7 +93,7 @@ func (b *Bridge) again(w *window) {
 		b.drop(w, true)
 		return
 	}
-	w.at, w.border, w.depth = now.at, now.border, now.depth
+	w.at, w.want, w.border, w.depth = now.at, now.at, now.border, now.depth
 	b.windows[w.app] = w
 	b.order = append(b.order, w)
 	b.dress(w, b.readProperties(w))
@@ -154,11 +158,8 @@ func (b *Bridge) keepPictures() {
 			continue
 		}
 		all := w.picture()
-		if all.w > w.place.w {
-			all.w = w.place.w
-		}
-		if all.h > w.place.h {
-			all.h = w.place.h
+		if b.scale == 1 {
+			all = all.intersect(rect{0, 0, w.place.w, w.place.h})
 		}
 		size := 4 * all.w * all.h
 		if b.share(size); p.memory != nil && p.size < size {
@@ -166,23 +167,34 @@ func (b *Bridge) keepPictures() {
 		}
 		w.last = xwire.NewID[xwire.Pixmap](d)
 		d.CreatePixmap(w.native, w.last, xwire.Drawable(w.desk), clipSize(w.place.w), clipSize(w.place.h))
+		to := xwire.Drawable(w.last)
+		if b.scale != 1 {
+			s, _ := b.sourceOf(w)
+			to = xwire.Drawable(s.pixmap)
+		}
 		if p.memory != nil {
 			if _, err := b.App.ShmGetImage(xwire.Drawable(w.pixmap), 0, 0, uint16(all.w), uint16(all.h), 0xffffffff, uint8(xwire.ImageFormatZPixmap), p.appSeg, 0); err != nil {
 				continue
 			}
-			d.ShmPutImage(xwire.Drawable(w.last), w.gc, uint16(all.w), uint16(all.h), 0, 0, uint16(all.w), uint16(all.h), 0, 0, w.native,
+			d.ShmPutImage(to, w.gc, uint16(all.w), uint16(all.h), 0, 0, uint16(all.w), uint16(all.h), 0, 0, w.native,
 				uint8(xwire.ImageFormatZPixmap), false, p.deskSeg, 0)
 			d.Sync() //nolint:errcheck // the memory is used again
-			continue
-		}
-		rows := max(1, maxStrip/(4*all.w))
-		for y := 0; y < all.h; y += rows {
-			part := rect{0, y, all.w, min(rows, all.h-y)}
-			image, err := b.App.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(w.pixmap), 0, clip16(y), uint16(part.w), uint16(part.h), 0xffffffff)
-			if err != nil || len(image.Data) < 4*part.w*part.h {
-				break
+		} else {
+			rows := max(1, maxStrip/(4*all.w))
+			for y := 0; y < all.h; y += rows {
+				part := rect{0, y, all.w, min(rows, all.h-y)}
+				image, err := b.App.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(w.pixmap), 0, clip16(y), uint16(part.w), uint16(part.h), 0xffffffff)
+				if err != nil || len(image.Data) < 4*part.w*part.h {
+					break
+				}
+				b.put(to, w, part, image.Data[:4*part.w*part.h])
 			}
-			b.put(xwire.Drawable(w.last), w, part, image.Data[:4*part.w*part.h])
+		}
+		if b.scale != 1 {
+			last := xwire.NewID[xwire.RenderPicture](d)
+			d.RenderCreatePicture(last, xwire.Drawable(w.last), b.look(w).format, xwire.RenderPictureValues{})
+			b.stretch(w, last, all)
+			d.RenderFreePicture(last)
 		}
 	}
 }
@@ -194,11 +206,7 @@ func (b *Bridge) dim() {
 		if w.last == 0 {
 			continue
 		}
-		v := b.visuals.plain
-		if w.native == 32 && b.visuals.argb != 0 {
-			v = b.visuals.argb
-		}
-		if format := b.visuals.looks[v].format; format != 0 {
+		if format := b.look(w).format; format != 0 {
 			picture := xwire.NewID[xwire.RenderPicture](d)
 			d.RenderCreatePicture(picture, xwire.Drawable(w.last), format, xwire.RenderPictureValues{})
 			d.RenderFillRectangles(xwire.RenderPictOpAtop, picture, xwire.RenderColor{Alpha: 0x7000},

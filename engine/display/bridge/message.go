@@ -52,7 +52,7 @@ func (b *Bridge) appMessage(ev *xwire.ClientMessageEvent) {
 			// The window is not seen yet; the others' frames are a good guess.
 			var e extents
 			for _, o := range b.order {
-				e = o.frame
+				e = o.frame.scaled(1 / b.scale)
 			}
 			b.App.ChangeProperty(xwire.PropModeReplace, ev.Window, b.a["_NET_FRAME_EXTENTS"], xwire.AtomCardinal, 32,
 				xwire.Uint32s(uint32(e.left), uint32(e.right), uint32(e.top), uint32(e.bottom)))
@@ -83,25 +83,30 @@ func (b *Bridge) appMessage(ev *xwire.ClientMessageEvent) {
 		// that the app still sees held will be let go of elsewhere.
 		b.releaseButtons()
 		b.Desk.UngrabPointer(0)
-		dx, dy := b.shift(w)
-		b.askDesk(w, kind, uint32(int32(v[0])+int32(dx)), uint32(int32(v[1])+int32(dy)), v[2], v[3], sourceApp)
+		x, y := b.onDesk(w, v[0], v[1])
+		b.askDesk(w, kind, x, y, v[2], v[3], sourceApp)
 	case "_GTK_SHOW_WINDOW_MENU":
 		b.releaseButtons()
 		b.Desk.UngrabPointer(0)
-		dx, dy := b.shift(w)
-		b.askDesk(w, kind, 0, uint32(int32(v[1])+int32(dx)), uint32(int32(v[2])+int32(dy)))
+		x, y := b.onDesk(w, v[1], v[2])
+		b.askDesk(w, kind, 0, x, y)
 	case "_NET_RESTACK_WINDOW":
 		if v[2] <= uint32(xwire.StackModeBelow) {
 			b.restack(w, xwire.StackMode(v[2]))
 		}
 	case "_NET_MOVERESIZE_WINDOW":
+		for i := 1; i < 5; i++ {
+			v[i] = uint32(b.scale.out(int(int32(v[i]))))
+		}
 		b.askDesk(w, kind, v[0]&^0xf000|sourceApp<<12, v[1], v[2], v[3], v[4])
 	}
 }
 
-// shift is how far the native window is from the one inside, which is other than
-// nothing only while news are on their way.
-func (b *Bridge) shift(w *window) (dx, dy int) { return w.place.x - w.at.x, w.place.y - w.at.y }
+// onDesk is where a place of a window inside, told of the root window, is on the
+// desktop. The two windows are at different places while news are on their way.
+func (b *Bridge) onDesk(w *window, x, y uint32) (uint32, uint32) {
+	return uint32(int32(w.place.x + b.scale.out(int(int32(x))-w.at.x))), uint32(int32(w.place.y + b.scale.out(int(int32(y))-w.at.y)))
+}
 
 // deskMessage deals with what the desktop's window manager tells a native window.
 func (b *Bridge) deskMessage(w *window, ev *xwire.ClientMessageEvent) {

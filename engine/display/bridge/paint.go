@@ -165,6 +165,11 @@ func (b *Bridge) paintAll() error {
 	largest := 0
 	for _, w := range due {
 		w.paces.note(now)
+		if b.scale != 1 {
+			if _, fresh := b.sourceOf(w); fresh {
+				w.whole = true
+			}
+		}
 		largest = max(largest, 4*w.picture().w*w.picture().h)
 	}
 	b.share(largest)
@@ -270,11 +275,24 @@ func (b *Bridge) carryByMemory(jobs []job) error {
 	for i, j := range got {
 		last := i == len(got)-1
 		p.busy = p.busy || last
-		b.Desk.ShmPutImage(xwire.Drawable(j.w.desk), j.w.gc, uint16(j.part.w), uint16(j.part.h), 0, 0, uint16(j.part.w), uint16(j.part.h),
+		b.Desk.ShmPutImage(b.canvas(j.w), j.w.gc, uint16(j.part.w), uint16(j.part.h), 0, 0, uint16(j.part.w), uint16(j.part.h),
 			clip16(j.part.x), clip16(j.part.y), j.w.native, uint8(xwire.ImageFormatZPixmap), last, p.deskSeg, uint32(j.offset))
+	}
+	if b.scale != 1 {
+		for _, j := range got {
+			b.stretch(j.w, j.w.source.to, j.part)
+		}
 	}
 	p.pictures += len(got)
 	return nil
+}
+
+// canvas is where a window's picture is put on the desktop.
+func (b *Bridge) canvas(w *window) xwire.Drawable {
+	if b.scale != 1 {
+		return xwire.Drawable(w.source.pixmap)
+	}
+	return xwire.Drawable(w.desk)
 }
 
 // carryBySocket takes the pictures through the bridge, in strips, and the
@@ -294,7 +312,10 @@ func (b *Bridge) carryBySocket(jobs []job) error {
 			if len(image.Data) < 4*part.w*part.h {
 				break
 			}
-			b.put(xwire.Drawable(j.w.desk), j.w, part, image.Data[:4*part.w*part.h])
+			b.put(b.canvas(j.w), j.w, part, image.Data[:4*part.w*part.h])
+		}
+		if b.scale != 1 {
+			b.stretch(j.w, j.w.source.to, j.part)
 		}
 		b.paint.pictures++
 	}

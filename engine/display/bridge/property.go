@@ -15,6 +15,9 @@ var copied = []string{
 	"_GTK_FRAME_EXTENTS", "_GTK_THEME_VARIANT", "_GTK_HIDE_TITLEBAR_WHEN_MAXIMIZED",
 }
 
+// measured are those of copied that are in pixels.
+var measured = map[string]bool{"_NET_WM_OPAQUE_REGION": true, "_GTK_FRAME_EXTENTS": true}
+
 // others are read as well.
 var others = []string{
 	"WM_HINTS", "WM_NORMAL_HINTS", "WM_TRANSIENT_FOR", "WM_PROTOCOLS", "WM_STATE", "_NET_WM_STATE", "_NET_FRAME_EXTENTS", "_NET_WM_USER_TIME", "_NET_WM_PID", "_NET_WM_SYNC_REQUEST_COUNTER",
@@ -59,6 +62,7 @@ func (b *Bridge) readProperties(w *window) map[string]property {
 // learn notes what the bridge itself heeds.
 func (b *Bridge) learn(w *window, p map[string]property) {
 	w.hints = parseSizeHints(p["WM_NORMAL_HINTS"].numbers(1))
+	w.hints.scale(b.scale)
 	w.takes = map[string]bool{}
 	if names, err := b.App.AtomNames(atomsOf(p["WM_PROTOCOLS"])...); err == nil {
 		for _, name := range names {
@@ -81,14 +85,15 @@ func (b *Bridge) learn(w *window, p map[string]property) {
 			break
 		}
 	}
-	if e := p["_NET_FRAME_EXTENTS"].numbers(4); e != nil {
-		w.frame = toExtents(e)
-	}
 	w.shadow = extents{}
 	if e := p["_GTK_FRAME_EXTENTS"].numbers(4); e != nil {
 		w.shadow = toExtents(e)
 	}
+	w.follows = isFollower(p["_NET_WM_SYNC_REQUEST_COUNTER"])
 	if b.native[w.desk] == nil { // later on the window manager says so
+		if e := p["_NET_FRAME_EXTENTS"].numbers(4); e != nil {
+			w.frame = toExtents(e).scaled(b.scale)
+		}
 		w.zoomed = b.isZoomed(atomsOf(p["_NET_WM_STATE"]))
 		if n := p["_HITHER_NORMAL"].numbers(8); n != nil && w.zoomed {
 			w.normalFrame = toExtents(n[4:])
@@ -184,6 +189,13 @@ func (b *Bridge) dress(w *window, properties map[string]property) {
 // copyProperty copies one of copied.
 func (b *Bridge) copyProperty(w *window, name string, p property) {
 	value := p.value
+	if b.scale != 1 && measured[name] && p.format == 32 {
+		numbers := xwire.ToUint32s(value)
+		for i, v := range numbers {
+			numbers[i] = uint32(b.scale.out(int(int32(v))))
+		}
+		value = xwire.Uint32s(numbers...)
+	}
 	if p.kind == xwire.AtomAtom && p.format == 32 {
 		value = xwire.Uint32s(translate(b.App, b.Desk, atomsOf(p))...)
 	}
@@ -238,6 +250,7 @@ const (
 	hintPPosition  = 1 << 2
 	hintMinSize    = 1 << 4
 	hintMaxSize    = 1 << 5
+	hintSteps      = 1 << 6
 	hintGravity    = 1 << 9
 
 	wmHintInput     = 1 << 0
@@ -251,7 +264,7 @@ const (
 type sizeHints struct {
 	flags       uint32
 	gravity     xwire.Gravity
-	least, most [2]int
+	least, most [2]int // on the desktop
 	raw         [sizeHintNumbers]uint32
 }
 
@@ -271,6 +284,14 @@ func parseSizeHints(v []uint32) sizeHints {
 	return h
 }
 
+// scale sets what is bounded on the desktop.
+func (h *sizeHints) scale(s scale) {
+	inside := parseSizeHints(h.raw[:])
+	for i := range 2 {
+		h.least[i], h.most[i] = s.size(inside.least[i]), min(s.size(inside.most[i]), math.MaxInt16)
+	}
+}
+
 // setSizeHints passes the size hints on. A window that was shown before is mapped
 // with static gravity: it is the client area that is placed then, so that no
 // frame's width ever moves it. Afterwards it has the app's gravity, by which the
@@ -278,6 +299,7 @@ func parseSizeHints(v []uint32) sizeHints {
 func (b *Bridge) setSizeHints(w *window) {
 	v := w.hints.raw
 	v[0] = w.hints.flags | hintGravity
+	v = b.scale.hints(v)
 	v[17] = uint32(w.hints.gravity)
 	if w.pinned {
 		v[17] = uint32(xwire.GravityStatic)
@@ -373,8 +395,9 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 		}
 		if zoomed := b.isZoomed(list); name == "_NET_WM_STATE" && zoomed != w.zoomed {
 			// If the new place is known already, w.normal is the one before.
-			home := b.screen.home(w.at)
-			if w.zoomed = zoomed; zoomed && w.at.w < home.w-w.frame.left-w.frame.right && w.at.h < home.h-w.frame.top-w.frame.bottom {
+			at := b.scale.outRect(w.at)
+			home := b.screen.home(at)
+			if w.zoomed = zoomed; zoomed && at.w < home.w-w.frame.left-w.frame.right && at.h < home.h-w.frame.top-w.frame.bottom {
 				w.normal, w.normalFrame = w.at, w.frame
 			}
 			if !zoomed && w.back {
@@ -387,7 +410,9 @@ func (b *Bridge) deskProperty(w *window, a xwire.Atom) {
 	case b.d["_NET_FRAME_EXTENTS"]:
 		if e := read(xwire.AtomCardinal).numbers(4); e != nil {
 			w.frame = toExtents(e)
-			b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_NET_FRAME_EXTENTS"], xwire.AtomCardinal, 32, xwire.Uint32s(e[:4]...))
+			in := w.frame.scaled(1 / b.scale)
+			b.App.ChangeProperty(xwire.PropModeReplace, w.app, b.a["_NET_FRAME_EXTENTS"], xwire.AtomCardinal, 32,
+				xwire.Uint32s(int32(in.left), int32(in.right), int32(in.top), int32(in.bottom)))
 		}
 	case b.d["WM_STATE"]:
 		if s := read(b.d["WM_STATE"]).numbers(1); s != nil && s[0] != 0 && w.iconic != (s[0] == wmStateIconic) {
@@ -407,7 +432,7 @@ func (b *Bridge) putBack(w *window) {
 		return
 	}
 	const all, ofApp = 0xf << 8, 1 << 12
-	n := w.normal
+	n := b.scale.outRect(w.normal)
 	b.askDesk(w, "_NET_MOVERESIZE_WINDOW", uint32(xwire.GravityStatic)|all|ofApp, uint32(int32(n.x)), uint32(int32(n.y)), uint32(n.w), uint32(n.h))
 }
 
@@ -437,10 +462,11 @@ func (b *Bridge) copyShape(w *window) {
 		return
 	}
 	kinds := []xwire.ShapeKind{xwire.ShapeSkInput}
+	shadow := w.shadow.scaled(b.scale)
 	if r.BoundingShaped {
 		kinds = append(kinds, xwire.ShapeSkBounding)
-	} else if inner := w.place.without(w.shadow); b.blackens(w) && !inner.empty() {
-		b.Desk.ShapeRectangles(xwire.ShapeSoSet, xwire.ShapeSkBounding, xwire.ClipOrderingUnsorted, w.desk, int16(w.shadow.left), int16(w.shadow.top),
+	} else if inner := w.place.without(shadow); b.blackens(w) && !inner.empty() {
+		b.Desk.ShapeRectangles(xwire.ShapeSoSet, xwire.ShapeSkBounding, xwire.ClipOrderingUnsorted, w.desk, int16(shadow.left), int16(shadow.top),
 			[]xwire.Rectangle{{Width: clipSize(inner.w), Height: clipSize(inner.h)}})
 	} else {
 		b.Desk.ShapeMask(xwire.ShapeSoSet, xwire.ShapeSkBounding, w.desk, 0, 0, 0)
@@ -457,6 +483,14 @@ func (b *Bridge) copyShape(w *window) {
 				continue
 			}
 		}
-		b.Desk.ShapeRectangles(xwire.ShapeSoSet, kind, xwire.ClipOrderingUnsorted, w.desk, clip16(w.border), clip16(w.border), s.Rectangles)
+		list := s.Rectangles
+		if b.scale != 1 {
+			for i, r := range list {
+				e := b.scale.edges(rect{int(r.X), int(r.Y), int(r.Width), int(r.Height)})
+				list[i] = xwire.Rectangle{X: clip16(e.x), Y: clip16(e.y), Width: uint16(max(e.w, 0)), Height: uint16(max(e.h, 0))}
+			}
+		}
+		border := clip16(b.scale.out(w.border))
+		b.Desk.ShapeRectangles(xwire.ShapeSoSet, kind, xwire.ClipOrderingUnsorted, w.desk, border, border, list)
 	}
 }

@@ -137,6 +137,10 @@ func (b *Bridge) mirrorScreen() {
 	}
 	for i, m := range monitors {
 		m.Name, m.Automatic, m.Outputs = list[i], false, nil
+		if b.scale != 1 {
+			in := (1 / b.scale).edges(rect{int(m.X), int(m.Y), int(m.Width), int(m.Height)})
+			m.X, m.Y, m.Width, m.Height = clip16(in.x), clip16(in.y), clipSize(in.w), clipSize(in.h)
+		}
 		// GTK asks each monitor's first output for its name, and an output is in
 		// one monitor only.
 		if i < len(resources.Outputs) {
@@ -147,9 +151,9 @@ func (b *Bridge) mirrorScreen() {
 	set := func(name string, values ...uint32) {
 		c.ChangeProperty(xwire.PropModeReplace, root, b.a[name], xwire.AtomCardinal, 32, xwire.Uint32s(values...))
 	}
-	w := b.screen.work
+	w, all := (1 / b.scale).edges(b.screen.work), (1 / b.scale).edges(b.screen.all)
 	set("_NET_WORKAREA", uint32(w.x), uint32(w.y), uint32(w.w), uint32(w.h))
-	set("_NET_DESKTOP_GEOMETRY", uint32(b.screen.all.w), uint32(b.screen.all.h))
+	set("_NET_DESKTOP_GEOMETRY", uint32(all.w), uint32(all.h))
 	set("_NET_DESKTOP_VIEWPORT", 0, 0)
 	set("_NET_NUMBER_OF_DESKTOPS", 1)
 	set("_NET_CURRENT_DESKTOP", 0)
@@ -174,7 +178,6 @@ func (b *Bridge) announce() {
 	if b.screen.blends && b.visuals.argb != 0 {
 		c.SetSelectionOwner(b.appWin, b.a["_NET_WM_CM_S0"], 0)
 	}
-	b.mirrorScreen()
 	b.defaultCursor()
 	c.XkbSelect(xwire.XkbEventTypeBellNotify, xwire.XkbEventTypeBellNotify)
 }

@@ -64,7 +64,7 @@ func (s *beside) open(delay time.Duration) {
 			s.work.Close()
 		}
 		work, err := aside.Open(ctx, aside.Options{
-			Socket: o.Begin.Socket, Log: log,
+			Socket: o.Begin.Socket, Log: log, KeepsScale: s.b.keeps, DPI: s.b.toldDPI,
 			Desk: func(ctx context.Context) (*xwire.Conn, error) { return xwire.Dial(ctx, o.Display, o.Authority) },
 		})
 		if err != nil {
@@ -73,6 +73,17 @@ func (s *beside) open(delay time.Duration) {
 		}
 		s.work = work
 		go s.attend(work)
+	}()
+}
+
+// refresh has the settings carried once more.
+func (s *beside) refresh() {
+	go func() {
+		s.turn <- struct{}{}
+		defer func() { <-s.turn }()
+		if s.work != nil && !s.over {
+			s.work.Refresh()
+		}
 	}()
 }
 

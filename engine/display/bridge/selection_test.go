@@ -44,7 +44,7 @@ func TestClipboard(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	set(b.user, "Xft.dpi: 120\n")
+	set(b.user, "XTerm*background: pink\n")
 	pasted := func(where string, s *xservers.Server, text string) {
 		t.Helper()
 		eventually(t, text+" "+where, func() bool { return clipboard(t, s, "") == text })
@@ -57,7 +57,7 @@ func TestClipboard(t *testing.T) {
 	pasted("in the app", b.capsule, "from the desktop")
 	eventually(t, "the desktop's resources", func() bool {
 		r, err := b.app.GetProperty(false, b.app.Root(), xwire.AtomResourceManager, xwire.AtomString, 0, 100)
-		return err == nil && string(r.Value) == "Xft.dpi: 120\n"
+		return err == nil && string(r.Value) == "XTerm*background: pink\n"
 	})
 	clipboard(t, b.capsule, "stays")
 	pasted("on the desktop", b.desk, "stays")

@@ -128,7 +128,7 @@ func (b *Bridge) deskAsks(w *window, lo, hi uint32) {
 func (b *Bridge) answerSync() {
 	for _, w := range b.order {
 		s := &w.sync
-		if s.asked == 0 || b.App != nil && (!s.sized || s.waits != nil || w.whole || w.at != w.place) {
+		if s.asked == 0 || b.App != nil && (!s.sized || s.waits != nil || w.whole || w.at != b.scale.keep(w.place, w.want)) {
 			continue
 		}
 		b.Desk.SyncSetCounter(s.own, syncValue(s.asked))

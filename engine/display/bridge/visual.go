@@ -91,6 +91,24 @@ func (v *visuals) isRight() bool {
 	return ok && l.masks == appMasks && l.bits == 32
 }
 
+// scales says whether the desktop's server can scale pictures.
+func (v *visuals) scales() bool {
+	for _, l := range v.looks {
+		if l.format == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// look is that of a native window.
+func (b *Bridge) look(w *window) look {
+	if w.native == 32 && b.visuals.argb != 0 {
+		return b.visuals.looks[b.visuals.argb]
+	}
+	return b.visuals.looks[b.visuals.plain]
+}
+
 // convert turns a picture of the app's, with 32 bits per pixel, into one of a look,
 // where each line is padded to 32 bits.
 func (l look) convert(in []byte, width, height int) []byte {

@@ -23,6 +23,11 @@ type window struct {
 	input  bool // it wants the focus to be set (ICCCM)
 	takes  map[string]bool
 	kind   string // the window type
+	// It draws for another scale as soon as the settings say so.
+	follows bool
+	// What it has asked for last, or where the bridge has found it: it is so again
+	// whenever that comes to the native one's place.
+	want rect
 
 	// On the desktop.
 	place       rect // of the client area, of the root window
@@ -31,6 +36,7 @@ type window struct {
 	viewable    bool
 	framed      bool // the window manager gave it a parent
 	pinned      bool // to be placed where it was, and not yet mapped
+	wasPinned   bool // and has not been sized since
 	unplaced    bool // its place on the root window must be asked for
 	asked       bool // the app waits for an answer to a wish
 	zoomed      bool // maximised or full screen
@@ -38,11 +44,12 @@ type window struct {
 	normalFrame extents
 	back        bool // to be put there, when it is zoomed no more
 	frame       extents
-	shadow      extents // of the window, which its app draws itself around it
+	shadow      extents // inside: of the window, which its app draws itself around it
 	iconic      bool
 	states      []xwire.Atom // inside, of _NET_WM_STATE; without whether it has the focus
 	cursor      uint32
 	last        xwire.Pixmap // the picture while the app is let go of
+	source      source       // the picture before it is scaled
 
 	sync synced
 
@@ -88,6 +95,7 @@ func (b *Bridge) meet(app xwire.Window) *window {
 		app: app, popup: a.OverrideRedirect, depth: g.Depth, border: int(g.BorderWidth),
 		at: rect{int(g.X), int(g.Y), int(g.Width), int(g.Height)},
 	}
+	w.want = w.at
 	c.ChangeWindowAttributes(app, xwire.WindowValues{Mask: xwire.CWEventMask, EventMask: appEvents})
 	c.ShapeSelectInput(app, true)
 	return w
@@ -125,7 +133,7 @@ func (b *Bridge) manage(app xwire.Window, mapped bool) {
 // placeFirst decides where a window is to be on the desktop. known windows were
 // shown before, by this bridge's predecessor or on another host.
 func (b *Bridge) placeFirst(w *window, known bool) {
-	w.place = w.at
+	w.place = b.scale.outRect(w.at)
 	s := &b.screen
 	if known {
 		w.hints.flags |= hintUSPosition | hintUSSize
@@ -134,13 +142,13 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 		frame := w.frame
 		w.pinned = !w.zoomed || w.normal.empty()
 		if !w.pinned {
-			w.place, frame = w.normal, w.normalFrame
+			w.place, frame = b.scale.outRect(w.normal), w.normalFrame
 		}
 		if b.arrived {
 			w.place = fit(w.place, frame, s.home(w.place), w.hints.least, w.hints.most)
 		}
 		if !w.pinned {
-			w.normal, w.back = w.place, true
+			w.normal, w.back = b.scale.keep(w.place, w.normal), true
 			w.place.x -= gravityShift(w.hints.gravity, frame.left, frame.right, 0)
 			w.place.y -= gravityShift(w.hints.gravity, frame.top, frame.bottom, 1)
 		}
@@ -152,11 +160,11 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 		root := b.App.Screen()
 		switch w.hints.gravity {
 		case xwire.GravityNorthEast, xwire.GravityEast, xwire.GravitySouthEast:
-			w.place.x -= int(root.WidthInPixels) - s.all.w
+			w.place.x -= b.scale.out(int(root.WidthInPixels)) - s.all.w
 		}
 		switch w.hints.gravity {
 		case xwire.GravitySouthWest, xwire.GravitySouth, xwire.GravitySouthEast:
-			w.place.y -= int(root.HeightInPixels) - s.all.h
+			w.place.y -= b.scale.out(int(root.HeightInPixels)) - s.all.h
 		}
 		if !s.all.contains(w.place.x, w.place.y) {
 			w.hints.flags &^= hintUSPosition | hintPPosition
@@ -164,12 +172,12 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 		// A place that a person has asked for is theirs; one that the app has thought
 		// of is corrected.
 		if w.hints.flags&(hintUSPosition|hintPPosition) == hintPPosition {
-			size := [2]int{w.at.w, w.at.h}
+			size := [2]int{w.place.w, w.place.h}
 			w.place = fit(w.place, extents{}, s.home(w.place), size, size)
 		}
 	}
 	if w.hints.flags&(hintUSPosition|hintPPosition) == 0 {
-		home := s.home(w.at)
+		home := s.home(w.place)
 		w.place.x, w.place.y = home.x, home.y
 		w.place = fit(w.place, extents{}, home, w.hints.least, w.hints.most)
 	}
@@ -179,7 +187,7 @@ func (b *Bridge) placeFirst(w *window, known bool) {
 func (b *Bridge) show(w *window, properties map[string]property) {
 	c := b.Desk
 	if w.popup {
-		w.place = w.outer()
+		w.place = b.scale.outRect(w.outer())
 		// What a toolkit keeps on the screen that it knows may be off this one.
 		if s := b.screen.all; w.place.w <= s.w && w.place.h <= s.h && w.place.x < s.right() && w.place.y < s.bottom() {
 			w.place.x = min(w.place.x, s.right()-w.place.w)
@@ -264,6 +272,7 @@ func (b *Bridge) drop(w *window, gone bool) {
 	if w.last != 0 {
 		c.FreePixmap(w.last)
 	}
+	b.freeSource(w)
 	delete(b.windows, w.app)
 	delete(b.native, w.desk)
 	is := func(o *window) bool { return o == w }
@@ -308,14 +317,15 @@ func (b *Bridge) follow(w *window) {
 	if b.App == nil || w.popup {
 		return
 	}
-	if w.at == w.place {
+	place := b.scale.keep(w.place, w.want)
+	if w.at == place {
 		if w.asked {
 			b.tellPlace(w)
 		}
 		w.asked = false
 		return
 	}
-	resized := w.at.w != w.place.w || w.at.h != w.place.h
+	resized := w.at.w != place.w || w.at.h != place.h
 	if resized && w.sync.waits != nil {
 		return // it has not drawn the size before
 	}
@@ -329,9 +339,9 @@ func (b *Bridge) follow(w *window) {
 	}
 	b.App.ConfigureWindow(w.app, xwire.ConfigureValues{
 		Mask: xwire.ConfigWindowX | xwire.ConfigWindowY | xwire.ConfigWindowWidth | xwire.ConfigWindowHeight,
-		X:    int32(w.place.x), Y: int32(w.place.y), Width: uint32(w.place.w), Height: uint32(w.place.h),
+		X:    int32(place.x), Y: int32(place.y), Width: uint32(place.w), Height: uint32(place.h),
 	})
-	w.at = w.place
+	w.at = place
 	if resized && w.pixmap != 0 {
 		b.appears(w)
 	}
