@@ -169,7 +169,8 @@ func (b *Bridge) decide(apps []xwire.Window, follow bool) {
 
 // onlyServerFonts is true of apps that have their text drawn by the X server, as some
 // of the oldest do: it is equally large on any desktop, and would be too small to read
-// if it were scaled down.
+// if it were scaled down. They have fonts, though one may be that of pointers, and
+// nothing else to draw text with.
 func (b *Bridge) onlyServerFonts(apps []xwire.Window) bool {
 	c := b.App
 	clients := map[uint32]xwire.Cookie[xwire.ResQueryClientResourcesReply]{}
@@ -184,12 +185,11 @@ func (b *Bridge) onlyServerFonts(apps []xwire.Window) bool {
 		if err != nil {
 			return false
 		}
-		fonts, glyphs := false, false
+		has := map[string]bool{}
 		for _, kind := range r.Types {
-			name := b.appName(kind.ResourceType)
-			fonts, glyphs = fonts || name == "FONT", glyphs || name == "GLYPHSET"
+			has[b.appName(kind.ResourceType)] = true
 		}
-		only = only && fonts && !glyphs
+		only = only && has["FONT"] && !has["GLYPHSET"] && !has["PICTURE"] && !has["ShmSeg"]
 	}
 	return only
 }

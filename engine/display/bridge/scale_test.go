@@ -381,10 +381,26 @@ func TestScaleOfServerFonts(t *testing.T) {
 	if _, at := b.ready("old", w); at.w != 300 {
 		t.Errorf("it has become %+v", at)
 	}
-	// Beside one that has its own fonts, it is scaled like that.
-	b.app = dial(t, b.capsule)
+	// Beside one that draws its text itself, though it has the font of pointers, it is
+	// scaled like that.
+	b.app = dial(t, b.capsule, xwire.Render)
+	b.app.OpenFont(xwire.NewID[xwire.Font](b.app), "cursor")
+	formats := must(b.app.RenderQueryPictFormats())(t)
+	b.app.RenderCreatePicture(xwire.NewID[xwire.RenderPicture](b.app), xwire.Drawable(b.app.Root()), rootFormat(b.app, formats), xwire.RenderPictureValues{})
 	beside := b.appWindow("new", rect{0, 0, 300, 200}, 0x996633, nil)
 	b.readyBy("old", w, 0.5)
 	native, _ := b.readyBy("new", beside, 0.5)
 	eventually(t, "a smaller window", func() bool { return place(t, b.user, native).w == 150 })
+}
+
+// rootFormat is that of pictures of the root window.
+func rootFormat(c *xwire.Conn, formats *xwire.RenderQueryPictFormatsReply) xwire.RenderPictFormat {
+	for _, depth := range formats.Screens[0].Depths {
+		for _, v := range depth.Visuals {
+			if v.Visual == c.Screen().RootVisual {
+				return v.Format
+			}
+		}
+	}
+	return 0
 }
