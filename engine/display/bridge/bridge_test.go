@@ -252,8 +252,7 @@ func TestNoDrift(t *testing.T) {
 			if i%2 == 0 {
 				b.back()
 			} else {
-				b.stop()
-				b.start()
+				b.restart()
 			}
 			if _, at := b.ready("still", w); at != first {
 				t.Fatalf("in round %d it is at %+v, and was at %+v", i, at, first)

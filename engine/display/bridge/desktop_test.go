@@ -136,6 +136,19 @@ func (b *bench) stop() {
 	b.cancel = nil
 }
 
+// restart ends the bridge and runs another as soon as the window manager has noticed: the
+// next one's windows may have the same numbers, and openbox takes them for the old ones.
+func (b *bench) restart() {
+	b.t.Helper()
+	b.stop()
+	list := must(b.user.Atom("_NET_CLIENT_LIST"))(b.t)
+	eventually(b.t, "an empty list of windows", func() bool {
+		r, err := b.user.GetProperty(false, b.user.Root(), list, xwire.AtomWindow, 0, 1)
+		return err == nil && len(r.Value) == 0
+	})
+	b.start()
+}
+
 func (b *bench) part() {
 	b.t.Helper()
 	b.orders <- display.Order{Op: display.OpPart}

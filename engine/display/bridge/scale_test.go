@@ -138,8 +138,7 @@ func TestScaled(t *testing.T) {
 				inside := place(t, b.app, w)
 				for range 3 { // bridges come and go, and it stays as it is
 					b.part()
-					b.stop()
-					b.start()
+					b.restart()
 					if _, at := b.readyBy("grows", w, 2); place(t, b.app, w) != inside {
 						t.Fatalf("it has become %+v inside, at %+v", place(t, b.app, w), at)
 					}
