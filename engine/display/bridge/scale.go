@@ -9,7 +9,7 @@ import (
 
 // Apps draw for the desktop's dots per inch. What the settings inside say of that is
 // what they draw for, since the settings travel with them; and it is changed only
-// where all follow it (GTK 3 and 4, Chromium). Otherwise it stays as it was where the
+// where all follow it (GTK 3 and 4). Otherwise it stays as it was where the
 // apps have started, and on a desktop that has another one the bridge scales: sizes
 // and places of windows, pictures, the pointer, everything by the same factor.
 //
