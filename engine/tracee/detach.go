@@ -22,7 +22,7 @@ func (t *Tracer) Detach(p *Process) error {
 	}
 	var errs []error
 	if p.Leader() != nil {
-		errs = append(errs, p.hide(), p.Unprepare())
+		errs = append(errs, p.hide(), p.Unprepare(), p.leavePerch())
 	}
 	// The leader last: if the process was killed meanwhile, its end is told after
 	// that of all others.
@@ -41,7 +41,7 @@ func (t *Tracer) DetachAll(all []*Process) error {
 	var errs []error
 	for _, p := range all {
 		if p.Leader() != nil {
-			errs = append(errs, p.hide(), p.Unprepare())
+			errs = append(errs, p.hide(), p.Unprepare(), p.leavePerch())
 		}
 	}
 	for _, p := range all {

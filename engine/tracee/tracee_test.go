@@ -4,6 +4,7 @@ package tracee
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -145,11 +146,14 @@ func TestBatchOnThreads(t *testing.T) {
 	v := startVictim(t, nil, "count")
 	v.line(t)
 	tr := newTracer(t)
+	var vdsoAt uint64
+	var vdso []byte
 	do(t, tr, func() error {
 		p, err := tr.Seize(v.Process.Pid)
 		if err != nil {
 			return err
 		}
+		vdsoAt, vdso = p.vdso(nil)
 		if len(p.Threads) < 8 || p.Threads[0].Tid != p.Pid {
 			return fmt.Errorf("threads %d, leader %d", len(p.Threads), p.Threads[0].Tid)
 		}
@@ -203,6 +207,10 @@ func TestBatchOnThreads(t *testing.T) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", v.Process.Pid))
 	if err != nil || strings.Contains(string(maps), "memfd") {
 		t.Errorf("the train is still mapped: %v\n%s", err, maps)
+	}
+	now := make([]byte, len(vdso))
+	if _, err := kernel.ReadProcess(v.Process.Pid, now, vdsoAt); err != nil || len(vdso) == 0 || !bytes.Equal(now, vdso) {
+		t.Errorf("the vdso is not as it was: %v", err)
 	}
 }
 
