@@ -109,22 +109,44 @@ func (b *bench) bulk(ctx context.Context) error {
 	if err := introduce(give, take); err != nil {
 		return err
 	}
-	var bare []float64
-	moves, err := b.journey(ctx, "bulk", max(5, b.runs-2), 3*time.Second, func() error {
-		var ms float64
-		err := give.ask("go", &ms)
-		bare = append(bare, ms)
+	measure := func(name, group string, aim float64) error {
+		var bare, ratios []float64
+		moves, err := b.journey(ctx, name, max(5, b.runs-2), 3*time.Second, func() error {
+			var ms float64
+			err := give.ask("go", &ms)
+			bare = append(bare, ms)
+			return err
+		}, benchProgram, benchWorkCommand, "hold", fmt.Sprint(bulkSize), witnessAt)
+		b.moved(group, moves, 0)
+		for i, m := range moves {
+			// Each move has a run of the bare transport before and one after it.
+			ratios = append(ratios, m.Total/((bare[i]+bare[i+1])/2))
+		}
+		b.note(group, "bare transport", "ms", bare, 0)
+		b.note(group, "a whole move / bare transport", "x", ratios, aim)
 		return err
-	}, benchProgram, benchWorkCommand, "hold", fmt.Sprint(bulkSize), witnessAt)
-	b.moved("bulk", moves, 0)
-	var ratios []float64
-	for i, m := range moves {
-		// Each move has a run of the bare transport before and one after it.
-		ratios = append(ratios, m.Total/((bare[i]+bare[i+1])/2))
 	}
-	b.note("bulk", "bare transport", "ms", bare, 0)
-	b.note("bulk", "a whole move / bare transport", "x", ratios, 1.3)
-	return err
+	if err := measure("bulk", "bulk", 0); err != nil {
+		return err
+	}
+	b.say("  the same, and all of it travels after the freeze")
+	return b.withoutPreCopy(ctx, func() error { return measure("bulkfrozen", "bulk, all of it after the freeze", 1.3) })
+}
+
+// withoutPreCopy has all memory travel after the freeze, as long as fn takes. Each host decides for itself
+// whether it takes memory ahead.
+func (b *bench) withoutPreCopy(ctx context.Context, fn func() error) (err error) {
+	set := func(what string) (err error) {
+		for _, h := range []string{"a", "b"} {
+			err = errors.Join(err, b.daemonWith(ctx, h, what))
+		}
+		return err
+	}
+	if err := set("HITHER_PRECOPY=off"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, set("")) }()
+	return fn()
 }
 
 // liveRate is how much memory a live program writes to in a second, one page after the other.
@@ -140,23 +162,13 @@ func (b *bench) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Each host decides for itself whether it takes memory ahead.
-	for _, set := range []string{preCopyOff, ""} {
-		for _, h := range []string{"a", "b"} {
-			if err := b.daemonWith(ctx, h, set); err != nil {
-				return err
-			}
-		}
-		if set != "" {
-			b.say("  the same, and all of it travels after the freeze")
-			moves, err = b.journey(ctx, "frozen", max(3, b.runs-4), 4*time.Second, nil, argv...)
-			b.moved("live, all of it after the freeze", moves, 0)
-		}
-	}
-	return err
+	b.say("  the same, and all of it travels after the freeze")
+	return b.withoutPreCopy(ctx, func() error {
+		moves, err := b.journey(ctx, "frozen", max(3, b.runs-4), 4*time.Second, nil, argv...)
+		b.moved("live, all of it after the freeze", moves, 0)
+		return err
+	})
 }
-
-const preCopyOff = "HITHER_PRECOPY=off"
 
 // daemonWith has a host's daemon start anew, as any command starts it, with something
 // in its environment.
