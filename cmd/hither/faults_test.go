@@ -70,6 +70,20 @@ func oneRuns(arg string) error {
 	return nil
 }
 
+// settled checks that no host has a move under way, and that exactly one copy is left.
+func settled(t *testing.T, hs []*host, arg string) error {
+	for _, h := range hs {
+		m, err := h.client.Moves(t.Context())
+		if err != nil {
+			return err
+		}
+		if len(m.Moves) > 0 {
+			return fmt.Errorf("%s has %+v", h.name, m.Moves)
+		}
+	}
+	return oneRuns(arg)
+}
+
 func onAllProcessors(pid int) error {
 	var its unix.CPUSet
 	if err := unix.SchedGetaffinity(pid, &its); err != nil || its != everywhere {
@@ -264,18 +278,7 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 		t.Fatal("the move does not end")
 	}
 	relays.cut(false)
-	eventually(t, "all is settled", func() error {
-		for _, h := range []*host{a, b} {
-			m, err := h.client.Moves(t.Context())
-			if err != nil {
-				return err
-			}
-			if len(m.Moves) > 0 {
-				return fmt.Errorf("%s has %+v", h.name, m.Moves)
-			}
-		}
-		return oneRuns(arg)
-	})
+	eventually(t, "all is settled", func() error { return settled(t, []*host{a, b}, arg) })
 	where := ""
 	eventually(t, "one host says that it runs there", func() error {
 		where = ""
@@ -345,18 +348,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 		a.kill()
 		<-done
 		a.start()
-		eventually(t, fmt.Sprintf("all is settled (round %d, killed after %v)", round, after), func() error {
-			for _, h := range hs {
-				m, err := h.client.Moves(t.Context())
-				if err != nil {
-					return err
-				}
-				if len(m.Moves) > 0 {
-					return fmt.Errorf("%s has %+v", h.name, m.Moves)
-				}
-			}
-			return oneRuns(arg)
-		})
+		eventually(t, fmt.Sprintf("all is settled (round %d, killed after %v)", round, after), func() error { return settled(t, hs, arg) })
 		if strings.Contains(b.must("ls"), name) {
 			a.must("bring", name+"@b")
 		}

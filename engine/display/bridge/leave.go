@@ -72,18 +72,22 @@ func (b *Bridge) attach(ctx context.Context) error {
 		b.wakeActive()
 	}
 	b.App.ChangeProperty(xwire.PropModeReplace, root, b.a["_HITHER_DESKTOP"], b.a["UTF8_STRING"], 8, []byte(b.screen.id))
+	b.focusAgain()
+	if b.arriving {
+		b.after(arriveWithin, func() { b.arrive(nil) }) //nolint:errcheck // the loop sees its cause
+	}
+	return b.settle()
+}
+
+// focusAgain tells the app of the focus that a window of its has had all the time.
+func (b *Bridge) focusAgain() {
 	if focus := b.focus; focus != nil {
-		// It has been so all the time.
 		b.focus = nil
 		b.focusIn(focus)
 		b.askHeld()
 	} else {
 		b.after(focusWithin, b.checkFocus)
 	}
-	if b.arriving {
-		b.after(arriveWithin, func() { b.arrive(nil) }) //nolint:errcheck // the loop sees its cause
-	}
-	return b.settle()
 }
 
 // again shows in a native window what is going on in its app's window.

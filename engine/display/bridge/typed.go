@@ -86,13 +86,7 @@ func (b *Bridge) arrive(elsewhere []display.Stroke) error {
 	if err := b.play(here); err != nil {
 		return err
 	}
-	if focus := b.focus; focus != nil {
-		b.focus = nil
-		b.focusIn(focus)
-		b.askHeld()
-	} else {
-		b.after(focusWithin, b.checkFocus)
-	}
+	b.focusAgain()
 	return nil
 }
 
