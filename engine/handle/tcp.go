@@ -3,6 +3,7 @@ package handle
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -101,20 +102,36 @@ func captureTCP(c *capturer, d *desc) (record, error) {
 		r.Listens, r.Backlog = true, int(info.Sacked) // tcp_get_info: the backlog of a listener
 		return r, c.tcpPending(r, int(info.Unacked))
 	}
-	switch info.State {
-	case tcpSynSent, tcpSynRecv:
-		return nil, refuse(cureAgain, "a network connection that is being made")
-	case tcpFinWait1, tcpFinWait2, tcpClosing, tcpLastAck:
-		r.Shutdown = 2
+	// The app stands still, the kernel does not: it goes on delivering what was sent. Only a look at both ends
+	// during which nothing came has each byte once. It ends, for nobody reads.
+	for deadline := time.Now().Add(time.Second); ; {
+		seen := *r
+		err := c.tcpConnection(d, &seen, info)
+		after, failed := unix.GetsockoptTCPInfo(d.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if failed != nil {
+			return nil, fmt.Errorf("asking for its state: %w", failed)
+		}
+		if after.Bytes_received == info.Bytes_received && after.State == info.State {
+			return &seen, err
+		}
+		if time.Now().After(deadline) {
+			return nil, refuse(cureAgain, "a network connection in which bytes are still arriving")
+		}
+		info = after
 	}
-	if r.Protocol == protocolMPTCP && info.State != tcpClose {
-		return nil, refuse(cureClose, "a multi-path network connection (MPTCP)")
-	}
-	return r, c.tcpConnection(d, r, info)
 }
 
 // tcpConnection finds the other end of a connection, and what waits in it.
 func (c *capturer) tcpConnection(d *desc, r *tcpRecord, info *unix.TCPInfo) error {
+	switch info.State {
+	case tcpSynSent, tcpSynRecv:
+		return refuse(cureAgain, "a network connection that is being made")
+	case tcpFinWait1, tcpFinWait2, tcpClosing, tcpLastAck:
+		r.Shutdown = 2
+	}
+	if r.Protocol == protocolMPTCP && info.State != tcpClose {
+		return refuse(cureClose, "a multi-path network connection (MPTCP)")
+	}
 	remote, err := getpeername(d.fd)
 	if err != nil && err != unix.ENOTCONN {
 		return fmt.Errorf("asking a socket for its peer: %w", err)

@@ -11,7 +11,8 @@ const (
 	tcpNoQueue     = 0
 	tcpRecvQueue   = 1
 	tcpSendQueue   = 2
-	tcpRepairNoWP  = -1 // leave repair mode without a window probe
+	tcpRepairNoWP  = -1      // leave repair mode without a window probe
+	tcpLargest     = 1 << 19 // of a packet's bytes in the kernel, GSO_MAX_SIZE of linux/netdevice.h
 	errRepairWords = "looking at what was sent and not received needs rights over the capsule's network"
 )
 
@@ -38,7 +39,8 @@ func (c *capturer) tcpUnsent(from, to *desc) ([]byte, error) {
 		if sent, err = queueSeq(from.fd); err != nil {
 			return err
 		}
-		m, err := recvmsg(from.fd, make([]byte, waiting), nil, unix.MSG_PEEK)
+		// The first packet is kept whole until all of it is acknowledged.
+		m, err := recvmsg(from.fd, make([]byte, waiting+tcpLargest), nil, unix.MSG_PEEK)
 		if err != nil {
 			return fmt.Errorf("reading what is to be sent: %w", err)
 		}
@@ -48,15 +50,23 @@ func (c *capturer) tcpUnsent(from, to *desc) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Sequence numbers count the bytes; an end (FIN) counts as one and has no byte.
 	missing := int(int32(sent - received))
+	// Sequence numbers count an end (FIN) as one byte.
+	info, err := unix.GetsockoptTCPInfo(from.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return nil, fmt.Errorf("asking for its state: %w", err)
+	}
+	switch info.State {
+	case tcpFinWait1, tcpClosing, tcpLastAck:
+		missing--
+	}
 	if missing <= 0 {
 		return nil, nil
 	}
-	if missing > len(data)+1 {
+	if missing > len(data) {
 		return nil, fmt.Errorf("%d bytes are missing at one end and %d wait at the other", missing, len(data))
 	}
-	return data[len(data)-min(missing, len(data)):], nil
+	return data[len(data)-missing:], nil
 }
 
 func queueSeq(fd int) (uint32, error) {
