@@ -32,29 +32,28 @@ func TestWindowsScale(t *testing.T) {
 	l := desktopLab(t, "xterm", "xprop", "xclip")
 	l.setDPI(t, "b", 192)
 	people := l.people(t)
-	a := l.startWindow(t, "term", "xterm", "-geometry", "60x16+100+60", "-fa", "", "-e", "env", "PS1=$ ", "bash", "--norc", "--noprofile")
+	a := l.terminal(t, "60x16+100+60")
 	p := people["a"]
 	home := *p.do(t, "focus xterm").Window
-	p.enter(t, "seq -s ' ' 60; echo some words")
-	p.do(t, "type echo half")
-	shown := p.still(t, home.place)
-	// menu opens the terminal's main menu, points at something in it, and gives its picture.
-	menu := func(p *person, w place, n int) *image.RGBA {
+	const line = "seq -s ' ' 60; echo some words"
+	p.run(t, line)
+	shown := p.changes(t, home.place, func() { p.do(t, "type echo half") })
+	// menu opens the terminal's main menu and points at something in it, which seen looks at.
+	menu := func(w place, n int, seen func(at place, point func())) {
 		t.Helper()
 		p.do(t, "move %d %d", w.X+n*100, w.Y+n*50)
 		p.do(t, "down Control_L")
 		p.do(t, "press 1")
 		at := p.menus(t, 1)[0].place
-		p.do(t, "move %d %d", at.X+n*60, at.Y+n*70)
 		at.Height = n * 100 // what is on the screen
-		picture := p.still(t, at)
+		seen(at, func() { p.do(t, "move %d %d", at.X+n*60, at.Y+n*70) })
 		p.do(t, "move %d %d", w.X+n*5, w.Y+n*5) // out of it
 		p.do(t, "release 1")
 		p.do(t, "up Control_L")
 		p.menus(t, 0)
-		return picture
 	}
-	pointed := menu(p, home.place, 1)
+	var pointed *image.RGBA
+	menu(home.place, 1, func(at place, point func()) { pointed = p.changes(t, at, point) })
 	for round := range 3 {
 		a.move(t)
 		people["a"].nothing(t)
@@ -64,32 +63,32 @@ func TestWindowsScale(t *testing.T) {
 			t.Errorf("on b the window is %+v, at home %+v", w.place, home.place)
 		}
 		p.shows(t, w.place, doubled(shown))
-		if n := differ(menu(p, w.place, 2), doubled(pointed)); n != 0 {
-			t.Errorf("the menu shows another picture: %d pixels differ", n)
-		}
+		menu(w.place, 2, func(at place, point func()) {
+			point()
+			p.shows(t, at, doubled(pointed))
+		})
 		// The word "some", in the fifth line of letters of 6x13 pixels.
-		p.do(t, "move %d %d", w.X+2*(3+12), w.Y+2*(3+4*13+6))
-		p.do(t, "click")
-		p.do(t, "click")
+		p.do(t, "move %d %d", w.X+2*(3+1), w.Y+2*(3+4*13+6))
+		p.do(t, "press")
+		p.do(t, "move %d %d", w.X+2*(3+4*6+1), w.Y+2*(3+4*13+6))
+		p.do(t, "release")
 		until(t, "a word that is selected", func() (bool, string) {
 			d := l.on("b", "timeout", "5", "xclip", "-o", "-selection", "primary")
 			return d.out == "some", d.out + d.err
 		})
-		p.do(t, "move %d %d", w.X+600, w.Y+300)
-		p.do(t, "click") // which ends the selection
-		p.enter(t, fmt.Sprintf("way-%d >/tmp/state", round))
+		p.run(t, fmt.Sprintf("way-%d >/tmp/state", round))
 		a.reads(t, "/tmp/state", fmt.Sprintf("halfway-%d\n", round))
 		p.do(t, "key ctrl+l")
-		p.do(t, "type seq -s ' ' 60; echo some words")
-		p.do(t, "key Return")
+		p.run(t, line)
 		p.do(t, "type echo half")
+		p.shows(t, w.place, doubled(shown))
 
 		a.move(t)
 		p = people["a"]
 		if w := *p.do(t, "focus xterm").Window; w.place != home.place {
 			t.Errorf("back home the window is %+v, and was %+v", w.place, home.place)
 		}
-		shown = p.still(t, home.place)
+		p.shows(t, home.place, shown)
 	}
 }
 

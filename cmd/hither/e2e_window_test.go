@@ -153,6 +153,26 @@ func (p *person) enter(t *testing.T, text string) {
 	p.do(t, "key Return")
 }
 
+// terminal starts an xterm whose title tells which prompt its shell has printed last.
+func (l *lab) terminal(t *testing.T, geometry string) *app {
+	t.Helper()
+	return l.startWindow(t, "term", "xterm", "-geometry", geometry, "-fa", "", "-e",
+		"env", `PS1=$ \[\e]2;prompt \#.\a\]`, "bash", "--norc", "--noprofile")
+}
+
+// run has a terminal's shell carry out a line, and waits until it asks for the next one: what is typed before that is
+// echoed amid what the line prints.
+func (p *person) run(t *testing.T, line string) {
+	t.Helper()
+	title := p.window(t, "prompt ").Title
+	n := 0
+	if _, err := fmt.Sscanf(title, "prompt %d.", &n); err != nil {
+		t.Fatalf("a terminal called %q: %v", title, err)
+	}
+	p.enter(t, line)
+	p.window(t, fmt.Sprintf("prompt %d.", n+1))
+}
+
 // all are the desktop's windows; popups are menus and the like.
 func (p *person) all(t *testing.T) (windows, popups []*deskWindow) {
 	t.Helper()
@@ -232,18 +252,31 @@ func (p *person) shows(t *testing.T, at place, want *image.RGBA) {
 	})
 }
 
-// still waits until a window's picture changes no more, and returns it. That it is another than before is for
-// the caller to see.
+// still waits until a window's picture changes no more, which is when three in a row are the same, and returns it. That it
+// is another than before is for the caller to see.
 func (p *person) still(t *testing.T, at place) *image.RGBA {
 	t.Helper()
-	last := p.picture(t, at)
+	last, same := p.picture(t, at), 0
 	until(t, "a picture at rest on "+p.host, func() (bool, string) {
 		now := p.picture(t, at)
-		same := differ(now, last) == 0
+		if differ(now, last) == 0 {
+			same++
+		} else {
+			same = 0
+		}
 		last = now
-		return same, ""
+		return same == 2, ""
 	})
 	return last
+}
+
+// changes is what a window shows after something that changes it.
+func (p *person) changes(t *testing.T, at place, by func()) *image.RGBA {
+	t.Helper()
+	before := p.still(t, at)
+	by()
+	until(t, "another picture on "+p.host, func() (bool, string) { return differ(p.picture(t, at), before) > 0, "" })
+	return p.still(t, at)
 }
 
 func sum(img *image.RGBA) uint64 { h := fnv.New64(); h.Write(img.Pix); return h.Sum64() }
@@ -262,22 +295,21 @@ func (a *app) reads(t *testing.T, path, want string) {
 func TestWindowsXterm(t *testing.T) {
 	l := desktopLab(t, "xterm")
 	people := l.people(t)
-	a := l.startWindow(t, "term", "xterm", "-geometry", "80x24+150+120", "-fa", "", "-e", "env", "PS1=$ ", "bash", "--norc", "--noprofile")
+	a := l.terminal(t, "80x24+150+120")
 	p := people["a"]
-	w := *p.do(t, "focus xterm").Window
-	p.enter(t, "(while sleep 0.05; do echo >>/tmp/ticks; done) & seq 200; echo begun >/tmp/state")
-	a.reads(t, "/tmp/state", "begun\n")
-	p.enter(t, "seq -s ' ' 150; echo $$")
-	p.do(t, "type echo half")
-	bottom := p.still(t, w.place)
-	p.do(t, "key shift+Prior")
-	var top *image.RGBA
-	until(t, "the screen scrolls", func() (bool, string) {
-		top = p.still(t, w.place)
-		return differ(top, bottom) > 0, fmt.Sprintf("%x", sum(top))
-	})
-	p.do(t, "key shift+Next")
-	p.shows(t, w.place, bottom)
+	p.do(t, "focus xterm")
+	p.run(t, "(while sleep 0.05; do echo >>/tmp/ticks; done) & seq 200")
+	p.run(t, "seq -s ' ' 150; echo $$")
+	w := p.window(t, "xterm")
+	var top, bottom *image.RGBA
+	half := func() {
+		t.Helper()
+		bottom = p.changes(t, w.place, func() { p.do(t, "type echo half") })
+		top = p.changes(t, w.place, func() { p.do(t, "key shift+Prior") })
+		p.do(t, "key shift+Next")
+		p.shows(t, w.place, bottom)
+	}
+	half()
 	ticks := 0
 	for n := range 3 {
 		a.move(t)
@@ -297,14 +329,10 @@ func TestWindowsXterm(t *testing.T) {
 			defer func() { ticks = now }()
 			return ticks > 0 && now > ticks, fmt.Sprint(now)
 		})
-		p.enter(t, fmt.Sprintf("way-%d >/tmp/state", n)) // after "echo half"
+		p.run(t, fmt.Sprintf("way-%d >/tmp/state", n)) // after "echo half"
 		a.reads(t, "/tmp/state", fmt.Sprintf("halfway-%d\n", n))
-		p.do(t, "type echo half")
-		bottom = p.still(t, w.place)
-		p.do(t, "key shift+Prior")
-		top = p.still(t, w.place)
-		p.do(t, "key shift+Next")
-		p.shows(t, w.place, bottom)
+		w = p.window(t, "xterm") // by the title that it has now
+		half()
 	}
 }
 
