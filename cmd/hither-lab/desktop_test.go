@@ -207,6 +207,12 @@ func TestShotFile(t *testing.T) {
 	if _, err := png.DecodeConfig(bytes.NewReader(data)); err != nil {
 		t.Errorf("%d bytes are no picture: %v", len(data), err)
 	}
+	if part, err := png.Decode(strings.NewReader(l.ok("shot", "a", "-", "1270", "0", "10", "20"))); err != nil || part.Bounds() != image.Rect(0, 0, 10, 20) {
+		t.Errorf("a part of a picture: %v, %v", part, err)
+	}
+	if _, errs, status := l.try("shot", "a", "-", "1270", "0", "11", "20"); status != 1 || !strings.Contains(errs, "no part") {
+		t.Errorf("a part that is beyond the desktop: %d %q", status, errs)
+	}
 	if _, errs, status := l.try("shot", "z", file); status != 1 || !strings.Contains(errs, `no host "z"`) {
 		t.Errorf("a picture of a host that is not there: %d %q", status, errs)
 	}

@@ -33,7 +33,7 @@ func main() {
 		case witnessCommand:
 			os.Exit(witnessMain())
 		case shotCommand:
-			os.Exit(shotMain())
+			os.Exit(shotMain(os.Args[2:]))
 		case inputCommand:
 			os.Exit(inputMain(os.Args[2:]))
 		case trayCommand:

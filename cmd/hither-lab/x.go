@@ -84,7 +84,7 @@ func paintRoot(x *xwire.Conn, colour uint32) error {
 }
 
 // picture is what the display shows, without the pointer.
-func picture(x *xwire.Conn) (image.Image, error) {
+func picture(x *xwire.Conn) (*image.RGBA, error) {
 	screen := x.Screen()
 	got, err := x.GetImage(xwire.ImageFormatZPixmap, xwire.Drawable(screen.Root), 0, 0, screen.WidthInPixels, screen.HeightInPixels, ^uint32(0))
 	if err != nil {

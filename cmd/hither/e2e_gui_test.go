@@ -375,7 +375,7 @@ func (g *glass) title(t *testing.T, want string) {
 	t.Helper()
 	until(t, fmt.Sprintf("the window %q on %s", want, g.host), func() (bool, string) {
 		windows, _ := g.all(t)
-		return slices.ContainsFunc(windows, func(w *deskWindow) bool { return w.Shown && w.Title == want }), g.describe(t)
+		return slices.ContainsFunc(windows, func(w *deskWindow) bool { return w.Shown && w.Title == want }), describe(windows...)
 	})
 }
 

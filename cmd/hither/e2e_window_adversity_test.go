@@ -89,7 +89,7 @@ func TestWindowsOutliveTheirBridge(t *testing.T) {
 			if len(next) == 1 && next[0] != all[0] && len(windows) == 1 && windows[0].Shown {
 				now = windows[0]
 			}
-			return now != nil, fmt.Sprint(next, p.describe(t))
+			return now != nil, fmt.Sprint(next, describe(windows...))
 		})
 		t.Logf("back after %v", time.Since(began).Round(time.Millisecond))
 		if now.place != w.place || now.Title != w.Title {

@@ -19,7 +19,7 @@ func doubled(img *image.RGBA) *image.RGBA {
 	out := image.NewRGBA(image.Rect(0, 0, 2*img.Rect.Dx(), 2*img.Rect.Dy()))
 	for y := range out.Rect.Dy() {
 		for x := range out.Rect.Dx() {
-			out.Set(x, y, img.At(x/2, y/2))
+			out.SetRGBA(x, y, img.RGBAAt(x/2, y/2))
 		}
 	}
 	return out

@@ -130,14 +130,14 @@ func (p *person) do(t *testing.T, format string, args ...any) deskAnswer {
 		t.Fatalf("on the desktop of %s: %s: %q: %v", p.host, line, p.lines.Bytes(), err)
 	}
 	if a.Error != "" {
-		t.Fatalf("on the desktop of %s: %s: %s\nthere are %s", p.host, line, a.Error, p.describe(t))
+		t.Fatalf("on the desktop of %s: %s: %s\nthere are %s", p.host, line, a.Error, p.lab.on(p.host, "hither-lab", "__input", "windows").out)
 	}
 	return a
 }
 
-func (p *person) describe(t *testing.T) string {
-	t.Helper()
-	return p.lab.on(p.host, "hither-lab", "__input", "windows").out
+func describe(windows ...*deskWindow) string {
+	text, _ := json.Marshal(windows)
+	return string(text)
 }
 
 // window is one that is there, or will be soon, by its title or class.
@@ -192,7 +192,7 @@ func (p *person) menus(t *testing.T, n int) []*deskWindow {
 	var open []*deskWindow
 	until(t, fmt.Sprintf("%d menus on %s", n, p.host), func() (bool, string) {
 		_, open = p.all(t)
-		return len(open) == n, p.describe(t)
+		return len(open) == n, describe(open...)
 	})
 	return open
 }
@@ -202,31 +202,25 @@ func (p *person) nothing(t *testing.T) {
 	t.Helper()
 	until(t, "an empty desktop on "+p.host, func() (bool, string) {
 		windows, popups := p.all(t)
-		return len(windows)+len(popups) == 0, p.describe(t)
+		return len(windows)+len(popups) == 0, describe(append(windows, popups...)...)
 	})
 }
 
 // picture is what a window shows now.
 func (p *person) picture(t *testing.T, at place) *image.RGBA {
 	t.Helper()
-	c := p.lab.command("shot", p.host, "-")
+	c := p.lab.command("shot", p.host, "-", fmt.Sprint(at.X), fmt.Sprint(at.Y), fmt.Sprint(at.Width), fmt.Sprint(at.Height))
 	var errs bytes.Buffer
 	c.Stderr = &errs
 	out, err := c.Output()
 	if err != nil {
 		t.Fatalf("taking a picture of %s: %v\n%s", p.host, err, errs.Bytes())
 	}
-	whole, err := png.Decode(bytes.NewReader(out))
+	img, err := png.Decode(bytes.NewReader(out))
 	if err != nil {
 		t.Fatalf("the picture of %s: %v", p.host, err)
 	}
-	part := image.NewRGBA(image.Rect(0, 0, at.Width, at.Height))
-	for y := range at.Height {
-		for x := range at.Width {
-			part.Set(x, y, whole.At(at.X+x, at.Y+y))
-		}
-	}
-	return part
+	return img.(*image.RGBA) // as it is where nothing can be seen through
 }
 
 // differ counts the pixels that are not the same.
