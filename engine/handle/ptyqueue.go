@@ -136,7 +136,7 @@ func (t *terminal) peekOutput(packet, closed bool) ([]byte, error) {
 func (t *terminal) put(input, output []byte) error {
 	if len(input) > 0 {
 		if err := t.typeIn(input); err != nil {
-			return fmt.Errorf("typing %d bytes: %w", len(input), err)
+			return fmt.Errorf("typing: %w", err)
 		}
 	}
 	if len(output) == 0 {
@@ -147,20 +147,15 @@ func (t *terminal) put(input, output []byte) error {
 			return err
 		}
 	}
-	for tries := 0; len(output) > 0; tries++ {
-		n, err := writeSoon(t.slave, output)
-		if err == unix.EAGAIN && tries == 0 {
-			// Stopped by Ctrl-S: let it go for as long as this takes.
-			if _, err := ioctlValue(t.slave, unix.TCXONC, unix.TCOON); err != nil {
-				return err
-			}
-			defer ioctlValue(t.slave, unix.TCXONC, unix.TCOOFF)
-			continue
+	if polled(t.slave, unix.POLLOUT)&unix.POLLOUT == 0 {
+		// It is empty and takes nothing: stopped by tcflow(3). Let it go for as long as this takes.
+		if _, err := ioctlValue(t.slave, unix.TCXONC, unix.TCOON); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("writing %d bytes to the terminal: %w", len(output), err)
-		}
-		output = output[n:]
+		defer ioctlValue(t.slave, unix.TCXONC, unix.TCOOFF)
+	}
+	if err := fill(t.slave, t.master, output, false); err != nil {
+		return fmt.Errorf("writing to the terminal: %w", err)
 	}
 	return nil
 }
@@ -170,42 +165,76 @@ func (t *terminal) typeIn(input []byte) error {
 	if err := t.set(plain(t.termios, inLines)); err != nil {
 		return err
 	}
-	whole := len(input)
-	if inLines {
-		whole = bytes.LastIndexByte(input, '\n') + 1
+	return fill(t.master, t.slave, input, inLines)
+}
+
+// What a terminal holds in one direction: so much is with the line discipline (N_TTY_BUF_SIZE, drivers/tty/n_tty.c) ...
+const discipline = 4095
+
+// ... and the rest before it, in buffers of at most 1792 bytes (TTY_BUFFER_PAGE, drivers/tty/tty_buffer.c), which take
+// twice their size if it comes in pieces of that size. A new one is made until all have more than 8192
+// (drivers/tty/pty.c). So how much there is room for depends on how it is written. These pieces fit the most: whatever
+// was there fits again.
+var pieces = [...]int{1792, 1792, 1792, 1792, 1792, 1792, 1792, 1792, 1024, 1024, 1792, 1792}
+
+// fill writes what waited in a terminal to one end of it; the other end, -1 if it is not open, would read it. When it
+// returns, the line discipline has what it can take: it works on its own time, and settings must not change before.
+func fill(to, from int, data []byte, inLines bool) error {
+	deadline := time.Now().Add(2 * time.Second)
+	write := func(part []byte) error {
+		for len(part) > 0 {
+			n, err := writeSoon(to, part)
+			if err != nil && (err != unix.EAGAIN || time.Now().After(deadline)) {
+				return fmt.Errorf("%d of %d bytes find no room: %w", len(part), len(data), err)
+			}
+			if n <= 0 {
+				time.Sleep(100 * time.Microsecond) // the discipline takes some, of which nothing tells
+				continue
+			}
+			part = part[n:]
+		}
+		return nil
 	}
-	for rest := input[:whole]; len(rest) > 0; {
-		n, err := writeSoon(t.master, rest)
+	first := data[:min(len(data), discipline)]
+	for part := range slices.Chunk(first, pieces[0]) {
+		if err := write(part); err != nil {
+			return err
+		}
+	}
+	if from >= 0 {
+		if err := taken(from, first, inLines); err != nil {
+			return err
+		}
+	}
+	rest := data[len(first):]
+	for i := 0; len(rest) > 0; i++ {
+		part := rest[:min(len(rest), pieces[i%len(pieces)])]
+		if err := write(part); err != nil {
+			return err
+		}
+		rest = rest[len(part):]
+	}
+	return nil
+}
+
+// taken waits until the line discipline of an end has these bytes.
+func taken(fd int, data []byte, inLines bool) error {
+	shows := len(data)
+	if inLines {
+		shows = bytes.LastIndexByte(data, '\n') + 1
+	}
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(100 * time.Microsecond) {
+		polled(fd, unix.POLLIN) // waits for the discipline if it has nothing
+		n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
 		if err != nil {
 			return err
 		}
-		rest = rest[n:]
-	}
-	// The line discipline works on its own time, and the settings must not
-	// change before it is done.
-	if t.slave >= 0 && whole > 0 {
-		for deadline := time.Now().Add(300 * time.Millisecond); ; time.Sleep(100 * time.Microsecond) {
-			polled(t.slave, unix.POLLIN)
-			n, err := unix.IoctlGetInt(t.slave, unix.TIOCINQ)
-			if err != nil {
-				return err
-			}
-			// A full discipline (4095 bytes) leaves the rest with the driver.
-			if n >= min(whole, 4095) || time.Now().After(deadline) {
-				break
-			}
+		if n >= shows || time.Now().After(deadline) {
+			break
 		}
 	}
-	if whole == len(input) {
-		return nil
-	}
-	if _, err := writeSoon(t.master, input[whole:]); err != nil {
-		return err
-	}
-	if t.slave >= 0 && whole == 0 {
-		polled(t.slave, unix.POLLIN) // waits for the discipline
-	} else {
-		time.Sleep(2 * time.Millisecond) // nothing tells when it is done
+	if 0 < shows && shows < len(data) {
+		time.Sleep(2 * time.Millisecond) // nothing tells when the rest of a line is there
 	}
 	return nil
 }
