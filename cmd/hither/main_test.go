@@ -117,7 +117,7 @@ func hostsWith(t *testing.T, bin string, env []string, names ...string) []*host 
 func (h *host) env() []string {
 	return append([]string{"HOME=" + filepath.Join(h.dir, "home"), "PATH=" + os.Getenv("PATH"), "TERM=xterm",
 		"XDG_RUNTIME_DIR=" + filepath.Join(h.dir, "run"), "XDG_DATA_HOME=" + filepath.Join(h.dir, "data"), "XDG_STATE_HOME=" + filepath.Join(h.dir, "state"),
-		"HITHER_LISTEN=127.0.0.1:" + strconv.Itoa(h.port), "HITHER_SILENCE=1s"}, h.extra...)
+		"HITHER_LISTEN=127.0.0.1:" + strconv.Itoa(h.port), "HITHER_SILENCE=1s", "GORACE=" + os.Getenv("GORACE")}, h.extra...)
 }
 
 // start runs the daemon, and returns when it answers.
