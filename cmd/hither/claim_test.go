@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"hither/engine/control"
 	"hither/engine/handover"
 )
 
@@ -15,22 +14,7 @@ import (
 // state; end waits for its result and exit code.
 func sendHeld(t *testing.T, from, side *host, name, to string, state handover.State) (end func() (*handover.Result, int)) {
 	t.Helper()
-	held := make(chan struct{})
-	ready := make(chan struct{})
-	go side.client.Events(t.Context(), func(e control.Event) error { //nolint:errcheck // it ends with the daemon
-		select {
-		case <-ready:
-		default:
-			close(ready)
-		}
-		if e.Event == "held" && e.State == string(state) {
-			close(held)
-		}
-		return nil
-	})
-	if err := side.client.SetHolds(t.Context(), string(state)); err != nil {
-		t.Fatal(err)
-	}
+	held := side.hold(state)
 	cmd := exec.Command(from.bin, "send", name, to, "--json")
 	cmd.Env = from.env()
 	var out strings.Builder

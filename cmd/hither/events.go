@@ -23,7 +23,10 @@ the requests that the daemon's control socket answers to.`,
 		Args:    cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withClient("listening for events", func(c *cobra.Command, client *control.Client, _ []string) error {
 			out := json.NewEncoder(os.Stdout)
-			err := client.Events(c.Context(), func(e control.Event) error { return out.Encode(e) })
+			hear, err := client.Listen(c.Context())
+			if err == nil {
+				err = hear(func(e control.Event) error { return out.Encode(e) })
+			}
 			if c.Context().Err() != nil {
 				return nil
 			}

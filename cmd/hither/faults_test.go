@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -123,6 +124,27 @@ func (h *host) app() (name, arg string) {
 	return name, arg
 }
 
+// hold has moves stand still in a state of the host's; held is closed when the first one does.
+func (h *host) hold(state handover.State) (held <-chan struct{}) {
+	h.t.Helper()
+	hear, err := h.client.Listen(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.client.SetHolds(h.t.Context(), string(state)); err != nil {
+		h.t.Fatal(err)
+	}
+	c := make(chan struct{})
+	go hear(func(e control.Event) error { //nolint:errcheck // it ends with the daemon
+		if e.Event == "held" && e.State == string(state) {
+			close(c)
+			return io.EOF // enough
+		}
+		return nil
+	})
+	return c
+}
+
 func TestMoveThereAndBack(t *testing.T) {
 	hs := hosts(t, "a", "b")
 	a, b := hs[0], hs[1]
@@ -193,23 +215,7 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 	if state.Side() == handover.SideDestination {
 		side = b
 	}
-	held, stop := context.WithCancel(t.Context())
-	defer stop()
-	listening := make(chan struct{})
-	go side.client.Events(held, func(e control.Event) error { //nolint:errcheck // it ends with the daemon
-		select {
-		case <-listening:
-		default:
-			close(listening)
-		}
-		if e.Event == "held" && e.State == string(state) {
-			stop()
-		}
-		return nil
-	})
-	if err := side.client.SetHolds(t.Context(), string(state)); err != nil {
-		t.Fatal(err)
-	}
+	held := side.hold(state)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	type result struct {
@@ -223,7 +229,7 @@ func faultIn(t *testing.T, a, b *host, state handover.State, fault string) {
 		results <- result{r, err}
 	}()
 	select {
-	case <-held.Done():
+	case <-held:
 	case r := <-results:
 		t.Fatalf("the move ended before %s: %+v, %v", state, r.r, r.err)
 	case <-time.After(20 * time.Second):

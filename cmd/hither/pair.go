@@ -200,8 +200,12 @@ func (p *pairing) follow(ctx context.Context, first func() (string, error), end 
 	defer stop()
 	events := make(chan control.Pairing, 64)
 	lost := make(chan error, 1)
+	hear, err := p.client.Listen(ctx)
+	if err != nil {
+		return err
+	}
 	go func() {
-		lost <- p.client.Events(ctx, func(e control.Event) error {
+		lost <- hear(func(e control.Event) error {
 			if e.Pairing != nil {
 				select {
 				case events <- *e.Pairing:

@@ -351,10 +351,14 @@ func TestPairFlood(t *testing.T) {
 	prompts := 0
 	events, stop := context.WithCancel(t.Context())
 	defer stop()
+	hear, err := b.client.Listen(events)
+	if err != nil {
+		t.Fatal(err)
+	}
 	counted := make(chan bool)
 	go func() {
 		defer close(counted)
-		b.client.Events(events, func(e control.Event) error { //nolint:errcheck // it ends with events
+		hear(func(e control.Event) error { //nolint:errcheck // it ends with events
 			if e.Pairing != nil && e.Pairing.Incoming && e.Pairing.State == control.PairingCompare {
 				prompts++
 			}
@@ -705,36 +709,9 @@ func TestPermitWatch(t *testing.T) {
 }
 
 // held sends an app whose destination stands still in a state, and waits for that.
-func heldSend(t *testing.T, from, to *host, app, state string) <-chan *handover.Result {
+func heldSend(t *testing.T, from, to *host, app string, state handover.State) <-chan *handover.Result {
 	t.Helper()
-	if err := to.client.SetHolds(t.Context(), state); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	held, hears := make(chan bool, 1), make(chan bool, 1)
-	go to.client.Events(ctx, func(e control.Event) error { //nolint:errcheck // it ends with ctx
-		for event, c := range map[string]chan bool{"held": held, "peers": hears} {
-			if e.Event == event {
-				select {
-				case c <- true:
-				default:
-				}
-			}
-		}
-		return nil
-	})
-	eventually(t, "the events of "+to.name, func() error {
-		if _, err := to.client.ChangePeer(t.Context(), from.name, control.PeerChange{}); err != nil {
-			return err
-		}
-		select {
-		case <-hears:
-			return nil
-		default:
-			return fmt.Errorf("nothing is heard")
-		}
-	})
+	held := to.hold(state)
 	done := make(chan *handover.Result, 1)
 	go func() {
 		r, _ := from.client.Send(t.Context(), app, to.name, nil)
@@ -755,7 +732,7 @@ func TestUnpairEnds(t *testing.T) {
 	all := hostsOf(t, built(), "a", "b")
 	a, b := all[0], all[1]
 	a.must("run", "-d", "--name", "clock", "sleep", "1000")
-	done := heldSend(t, a, b, "clock", "destination:prepare")
+	done := heldSend(t, a, b, "clock", handover.DestinationPrepare)
 	began := time.Now()
 	b.must("unpair", "a")
 	r := <-done
@@ -793,7 +770,7 @@ func TestUnpairSettles(t *testing.T) {
 	all := hostsOf(t, built(), "a", "b")
 	a, b := all[0], all[1]
 	a.must("run", "-d", "--name", "clock", "sleep", "1000")
-	done := heldSend(t, a, b, "clock", "destination:resume")
+	done := heldSend(t, a, b, "clock", handover.DestinationResume)
 	parted := make(chan error, 1)
 	go func() { parted <- a.client.Unpair(t.Context(), "b") }()
 	eventually(t, "a has b no more", func() error {

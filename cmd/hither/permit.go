@@ -177,8 +177,12 @@ func questions(ctx context.Context, client *control.Client, wait bool) (*control
 	defer stop()
 	news, lost := make(chan bool, 1), make(chan error, 1)
 	if wait {
+		hear, err := client.Listen(ctx)
+		if err != nil {
+			return nil, err
+		}
 		go func() {
-			lost <- client.Events(ctx, func(e control.Event) error {
+			lost <- hear(func(e control.Event) error {
 				if e.Event == "question" {
 					select {
 					case news <- true:
@@ -189,8 +193,6 @@ func questions(ctx context.Context, client *control.Client, wait bool) (*control
 			})
 		}()
 	}
-	tick := time.NewTicker(time.Second) // for what came before the stream began
-	defer tick.Stop()
 	for {
 		all, err := client.Questions(ctx)
 		if err != nil || !wait || len(all.Questions) > 0 {
@@ -198,7 +200,6 @@ func questions(ctx context.Context, client *control.Client, wait bool) (*control
 		}
 		select {
 		case <-news:
-		case <-tick.C:
 		case err := <-lost:
 			return nil, failed("waiting for a question", err)
 		case <-ctx.Done():

@@ -280,15 +280,17 @@ func (c *Client) move(ctx context.Context, path string, r MoveRequest, progress 
 	return result, nil
 }
 
-// Events calls f with each event until ctx ends, the daemon does, or f returns
-// an error, which it returns.
-func (c *Client) Events(ctx context.Context, f func(Event) error) error {
+// Listen listens to events: what happens after it has returned is not missed, so what was before can be asked
+// for then. Hear, to be called once, calls f with each event until ctx ends, the daemon does, or f returns an error, which it returns.
+func (c *Client) Listen(ctx context.Context) (hear func(f func(Event) error) error, err error) {
 	resp, err := c.request(ctx, http.MethodGet, "/v1/events", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer resp.Body.Close()
-	return lines(resp.Body, f)
+	return func(f func(Event) error) error {
+		defer resp.Body.Close()
+		return lines(resp.Body, f)
+	}, nil
 }
 
 // lines decodes a stream of JSON lines.

@@ -60,7 +60,7 @@ type Daemon interface {
 	Questions(context.Context) (*control.Questions, error)
 	AnswerQuestion(ctx context.Context, id, answer string) error
 
-	Events(context.Context, func(control.Event) error) error
+	Listen(context.Context) (func(func(control.Event) error) error, error)
 }
 
 var _ Daemon = (*control.Client)(nil)

@@ -148,6 +148,11 @@ func (m *Model) follow(ctx context.Context, d Daemon) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
+	// First of all, so that nothing happens between what is asked for and what is told.
+	hear, err := d.Listen(ctx)
+	if err != nil {
+		return
+	}
 	m.mu.Lock()
 	m.daemon, m.ctx = d, ctx
 	m.parts = map[string]*part{}
@@ -159,7 +164,7 @@ func (m *Model) follow(ctx context.Context, d Daemon) {
 	}
 	m.mu.Unlock()
 	// An error only says that the daemon went. Whoever looks learns that from the Link.
-	_ = d.Events(ctx, func(ev control.Event) error {
+	_ = hear(func(ev control.Event) error {
 		m.hear(ev)
 		return nil
 	})

@@ -28,7 +28,15 @@ func newRig(t *testing.T, prepare func(*fake.Daemon)) *rig {
 	if prepare != nil {
 		prepare(r.d)
 	}
-	r.m = model.New(r.d.Dial(), model.Pulse{Seen: time.Hour, Unseen: time.Hour, Redial: time.Millisecond, Keep: time.Hour}, func() {
+	r.run(r.d.Dial())
+	r.until("it is up", func(s model.State) bool {
+		return s.Link == model.Up && s.Loaded[model.PartApps] && len(s.Machines) > 0
+	})
+	return r
+}
+
+func (r *rig) run(dial model.Dial) {
+	r.m = model.New(dial, model.Pulse{Seen: time.Hour, Unseen: time.Hour, Redial: time.Millisecond, Keep: time.Hour}, func() {
 		select {
 		case r.changed <- struct{}{}:
 		default:
@@ -37,11 +45,7 @@ func newRig(t *testing.T, prepare func(*fake.Daemon)) *rig {
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { r.m.Run(ctx, true) })
-	t.Cleanup(func() { stop(); running.Wait() })
-	r.until("it is up", func(s model.State) bool {
-		return s.Link == model.Up && s.Loaded[model.PartApps] && len(s.Machines) > 0
-	})
-	return r
+	r.t.Cleanup(func() { stop(); running.Wait() })
 }
 
 func (r *rig) until(what string, holds func(model.State) bool) {
@@ -70,6 +74,39 @@ func TestLateProgress(t *testing.T) {
 	if s := r.m.State(); len(s.Moves) != 1 {
 		t.Errorf("%d moves", len(s.Moves))
 	}
+}
+
+// slow is a daemon that something is asked at, just before it begins to tell of events.
+type slow struct {
+	*fake.Daemon
+	asked chan struct{}
+}
+
+func (d slow) Questions(ctx context.Context) (*control.Questions, error) {
+	defer func() {
+		select {
+		case d.asked <- struct{}{}:
+		default:
+		}
+	}()
+	return d.Daemon.Questions(ctx)
+}
+
+func (d slow) Listen(ctx context.Context) (func(func(control.Event) error) error, error) {
+	select {
+	case <-d.asked: // too early
+	case <-time.After(50 * time.Millisecond):
+	}
+	d.With("question", func(d *fake.Daemon) { d.Asked = []control.Question{{ID: "q"}} })
+	return d.Daemon.Listen(ctx)
+}
+
+// TestNothingIsMissed: what has happened before events are told is asked for.
+func TestNothingIsMissed(t *testing.T) {
+	d := slow{fake.New(), make(chan struct{}, 1)}
+	r := &rig{t: t, d: d.Daemon, changed: make(chan struct{}, 1)}
+	r.run(func(context.Context, bool) (model.Daemon, error) { return d, nil })
+	r.until("it knows the question", func(s model.State) bool { return len(s.Questions) == 1 })
 }
 
 func TestOneMoveAtATime(t *testing.T) {

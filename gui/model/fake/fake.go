@@ -334,30 +334,32 @@ func (d *Daemon) run(ctx context.Context, m *Move, progress func(handover.Progre
 	}
 }
 
-func (d *Daemon) Events(ctx context.Context, f func(control.Event) error) error {
+func (d *Daemon) Listen(ctx context.Context) (func(func(control.Event) error) error, error) {
 	c := make(chan control.Event, 256)
 	d.mu.Lock()
 	d.stream[c] = true
 	d.heard.Broadcast()
 	down := d.down
 	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		delete(d.stream, c)
-		d.mu.Unlock()
-	}()
-	for {
-		select {
-		case ev := <-c:
-			if err := f(ev); err != nil {
-				return err
+	return func(f func(control.Event) error) error {
+		defer func() {
+			d.mu.Lock()
+			delete(d.stream, c)
+			d.mu.Unlock()
+		}()
+		for {
+			select {
+			case ev := <-c:
+				if err := f(ev); err != nil {
+					return err
+				}
+			case <-down:
+				return fmt.Errorf("the daemon is gone")
+			case <-ctx.Done():
+				return nil
 			}
-		case <-down:
-			return fmt.Errorf("the daemon is gone")
-		case <-ctx.Done():
-			return nil
 		}
-	}
+	}, nil
 }
 
 // PNG draws a picture of one colour with a frame.
