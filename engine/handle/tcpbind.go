@@ -135,13 +135,10 @@ func (w *tcpWork) tcpCall(serverDomain int, server []byte, serverOptions []optio
 	return called, calling, nil
 }
 
-// tcpBind binds a socket, if it has an address, with room for what waited.
+// tcpBind binds a socket, if it has an address.
 func (w *tcpWork) tcpBind(dup int, local []byte, options []option) error {
-	if err := applySome(dup, options, beforeBind); err != nil {
-		return err
-	}
-	// The window is agreed on when the connection is made. settle lets the kernel tune it.
-	if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<30); err != nil {
+	// Not the size of the buffer: what waits may need more, see roomFor.
+	if err := applySome(dup, options, func(o option) bool { return beforeBind(o) && !isOption(o, unix.SOL_SOCKET, unix.SO_RCVBUF) }); err != nil {
 		return err
 	}
 	if len(local) == 0 {
@@ -212,6 +209,9 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	if !ok {
 		return fmt.Errorf("%d bytes wait in it, and it is not connected", len(r.Queue))
 	}
+	if err := w.with(w.made[e.ID], func(dup int) error { return roomFor(dup, len(r.Queue)) }); err != nil {
+		return fmt.Errorf("making room for %d bytes: %w", len(r.Queue), err)
+	}
 	for rest := r.Queue; len(rest) > 0; {
 		n, err := sendmsg(from, rest, nil, nil)
 		if err == unix.EAGAIN {
@@ -230,10 +230,16 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	return nil
 }
 
+// roomFor gives a connection as much room as one gets that was busy for long. SO_RCVBUF is bounded by
+// net.core.rmem_max, usually 208 kB, and stays as it was set; SO_RCVLOWAT has the kernel go up to
+// net.ipv4.tcp_rmem, as when it tunes the size itself (tcp_set_rcvlowat in net/ipv4/tcp.c). settle puts it back.
+func roomFor(dup, n int) error {
+	return unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
+}
+
 func (w *tcpWork) settle(e *entry, r *tcpRecord) error {
 	return w.with(w.made[e.ID], func(dup int) error {
-		// Buffers that the app did not size are the kernel's to tune.
-		if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0); err != nil && err != unix.ENOPROTOOPT {
+		if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); err != nil {
 			return err
 		}
 		if err := afterBind(dup, r.Options); err != nil {

@@ -1,4 +1,4 @@
-import ctypes, fcntl, os, select, socket, struct
+import ctypes, fcntl, os, select, socket, struct, time
 from probe import *
 
 LO = "127.0.0.1"
@@ -95,6 +95,29 @@ def setup():
     with open(DIR + "/count", "w") as f:
         f.write(str(n))
 
+    # As much as a connection comes to hold that was busy for long: more than SO_RCVBUF can give.
+    serve(25, 4005)
+    call(36, 4005)
+    take(25, 37)
+    os.close(25)
+    s = sock(37)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 30)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    s.close()
+    os.set_blocking(36, False)
+    n = 0
+    patience = 20
+    while patience and n < 30 << 20:
+        try:
+            n += os.write(36, block[n % 256 :])
+        except BlockingIOError:
+            time.sleep(0.01)
+            patience -= 1
+    with open("/proc/sys/net/ipv4/tcp_rmem") as f:
+        eq(n > int(f.read().split()[2]) // 2, True, f"{n} bytes fit into a large buffer")
+    with open(DIR + "/much", "w") as f:
+        f.write(str(n))
+
     keep(socket.socket(socket.AF_INET, socket.SOCK_STREAM), 28)
     s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     s.bind((LO, 4004))
@@ -162,19 +185,21 @@ def verify():
     call(63, 4002)
     take(20, 64)
 
-    n = int(open(DIR + "/count").read())
-    got = b""
-    while len(got) < n:
-        select.select([27], [], [], 5)
-        part = os.read(27, 1 << 20)
-        if not part:
-            break
-        got += part
-    eq(len(got), n, "bytes under way")
-    eq(got == (bytes(range(256)) * (n // 256 + 1))[:n], True, "bytes under way")
-    os.write(26, b"!")
-    select.select([27], [], [], 5)
-    eq(os.read(27, 10), b"!", "after them")
+    for writer, reader, count in ((26, 27, "/count"), (36, 37, "/much")):
+        n = int(open(DIR + count).read())
+        got = bytearray()
+        while len(got) < n:
+            select.select([reader], [], [], 5)
+            part = os.read(reader, 1 << 20)
+            if not part:
+                break
+            got += part
+        eq(len(got), n, "bytes under way")
+        eq(got == (bytes(range(256)) * (n // 256 + 1))[:n], True, "bytes under way")
+        os.write(writer, b"!")
+        select.select([reader], [], [], 5)
+        eq(os.read(reader, 10), b"!", "after them")
+    eq(sock(37).getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT), 1, "SO_RCVLOWAT")
 
     eq(sock(29).getsockname(), (LO, 4004), "bound")
     s = sock(28)
