@@ -33,7 +33,8 @@ type tcpRecord struct {
 	Options  []option `cbor:"12,keyasint,omitempty"`
 }
 
-const maxTCPQueue = 1 << 25
+// maxTCPQueue is more than the usual limits of both ends together (net.ipv4.tcp_rmem: 32 MB at most, tcp_wmem: 4 MB).
+const maxTCPQueue = 48 << 20
 
 // More TCP states, net/tcp_states.h.
 const (
@@ -152,6 +153,9 @@ func (c *capturer) tcpConnection(d *desc, r *tcpRecord, info *unix.TCPInfo) erro
 		unsent, err := c.tcpUnsent(peer, d)
 		if err != nil {
 			return err
+		}
+		if len(r.Queue)+len(unsent) > maxTCPQueue {
+			return refuse("let the app read it first", "a network connection with %d bytes waiting in it", len(r.Queue)+len(unsent))
 		}
 		r.Queue = append(r.Queue, unsent...)
 		if info.State == tcpEstablished && ended {

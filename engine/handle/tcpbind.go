@@ -13,10 +13,11 @@ type tcpWork struct {
 	other map[uint32]int // a duplicate of the end that sends to a socket
 	gone  []int          // ends in pid 1 that close when all is filled
 	done  map[uint32]bool
+	room  map[uint32]int // what the buffers had before they were made large enough
 }
 
 func rebindTCP(b *binder, entries []*entry) error {
-	w := &tcpWork{b, map[uint32]int{}, nil, map[uint32]bool{}}
+	w := &tcpWork{b, map[uint32]int{}, nil, map[uint32]bool{}, map[uint32]int{}}
 	// Connections before listeners: they are made by listeners for the time being.
 	for _, step := range []func(*entry, *tcpRecord) error{w.connection, w.rest, w.pending, w.fill} {
 		for _, e := range entries {
@@ -137,7 +138,7 @@ func (w *tcpWork) tcpCall(serverDomain int, server []byte, serverOptions []optio
 
 // tcpBind binds a socket, if it has an address.
 func (w *tcpWork) tcpBind(dup int, local []byte, options []option) error {
-	// Not the size of the buffer: what waits may need more, see roomFor.
+	// Not the size of the buffer: what waits may need more, see makeRoom.
 	if err := applySome(dup, options, func(o option) bool { return beforeBind(o) && !isOption(o, unix.SOL_SOCKET, unix.SO_RCVBUF) }); err != nil {
 		return err
 	}
@@ -209,7 +210,10 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	if !ok {
 		return fmt.Errorf("%d bytes wait in it, and it is not connected", len(r.Queue))
 	}
-	if err := w.with(w.made[e.ID], func(dup int) error { return roomFor(dup, len(r.Queue)) }); err != nil {
+	if err := w.with(w.made[e.ID], func(dup int) (err error) {
+		w.room[e.ID], err = makeRoom(dup, len(r.Queue))
+		return err
+	}); err != nil {
 		return fmt.Errorf("making room for %d bytes: %w", len(r.Queue), err)
 	}
 	for rest := r.Queue; len(rest) > 0; {
@@ -230,17 +234,38 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	return nil
 }
 
-// roomFor gives a connection as much room as one gets that was busy for long. SO_RCVBUF is bounded by
-// net.core.rmem_max, usually 208 kB, and stays as it was set; SO_RCVLOWAT has the kernel go up to
-// net.ipv4.tcp_rmem, as when it tunes the size itself (tcp_set_rcvlowat in net/ipv4/tcp.c). settle puts it back.
-func roomFor(dup, n int) error {
-	return unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
+// makeRoom gives a connection as much room as one gets that was busy for long, and returns how much it had.
+// SO_RCVBUF is bounded by net.core.rmem_max, usually 208 kB; SO_RCVLOWAT has the kernel go up to net.ipv4.tcp_rmem,
+// as when it tunes the size itself (tcp_set_rcvlowat in net/ipv4/tcp.c).
+func makeRoom(dup, n int) (had int, err error) {
+	if had, err = unix.GetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
+		return 0, err
+	}
+	return had, unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
+}
+
+// leaveRoom undoes makeRoom: the kernel tunes the size anew.
+func leaveRoom(dup, had int) error {
+	if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0); err == unix.ENOPROTOOPT {
+		return nil // a size that is set would be fixed: it stays as large as it is
+	} else if err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVBUF, had/2); err != nil { // it is doubled, socket(7)
+		return err
+	}
+	return unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
 }
 
 func (w *tcpWork) settle(e *entry, r *tcpRecord) error {
 	return w.with(w.made[e.ID], func(dup int) error {
-		if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); err != nil {
-			return err
+		if had, ok := w.room[e.ID]; ok {
+			if err := leaveRoom(dup, had); err != nil {
+				return fmt.Errorf("letting the kernel tune its size: %w", err)
+			}
 		}
 		if err := afterBind(dup, r.Options); err != nil {
 			return err

@@ -107,7 +107,7 @@ def setup():
     os.set_blocking(36, False)
     n = 0
     patience = 20
-    while patience and n < 30 << 20:
+    while patience and n < 44 << 20:
         try:
             n += os.write(36, block[n % 256 :])
         except BlockingIOError:
