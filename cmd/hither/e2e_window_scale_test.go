@@ -73,8 +73,8 @@ func TestWindowsScale(t *testing.T) {
 		p.do(t, "move %d %d", w.X+2*(3+4*6+1), w.Y+2*(3+4*13+6))
 		p.do(t, "release")
 		until(t, "a word that is selected", func() (bool, string) {
-			d := l.on("b", "timeout", "5", "xclip", "-o", "-selection", "primary")
-			return d.out == "some", d.out + d.err
+			got := p.selected()
+			return got == "some", got
 		})
 		p.run(t, fmt.Sprintf("way-%d >/tmp/state", round))
 		a.reads(t, "/tmp/state", fmt.Sprintf("halfway-%d\n", round))

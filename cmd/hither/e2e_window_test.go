@@ -173,6 +173,12 @@ func (p *person) run(t *testing.T, line string) {
 	p.window(t, fmt.Sprintf("prompt %d.", n+1))
 }
 
+// selected is the text that is selected on the desktop, or why none is.
+func (p *person) selected() string {
+	d := p.lab.on(p.host, "timeout", "5", "xclip", "-o", "-selection", "primary")
+	return d.out + d.err
+}
+
 // all are the desktop's windows; popups are menus and the like.
 func (p *person) all(t *testing.T) (windows, popups []*deskWindow) {
 	t.Helper()
