@@ -27,7 +27,7 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 	people := l.people(t)
 	a := l.typist(t)
 	p := people["a"]
-	// What changes all the time is sent when the app has been stopped: at 4 mbit that takes 4 seconds at least.
+	// What changes all the time is sent when the app has been stopped: at 6 mbit that takes 2.6 seconds at least.
 	p.do(t, "focus xterm")
 	p.enter(t, `perl -e 'while (1) { open F, "/dev/urandom"; read F, $x, 2000000; select undef, undef, undef, 0.1 }' & clear`)
 	a.types(t, p, "first")
@@ -59,7 +59,7 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 		return ended
 	}
 
-	lab("link", "--rate", "4mbit")
+	lab("link", "--rate", "6mbit")
 	ended := send()
 	dimmed()
 	until(t, "how far the move is, in the middle of the window", func() (bool, string) {
@@ -77,7 +77,7 @@ func TestWindowsWhileTheyLeave(t *testing.T) {
 	a.types(t, p, "second")
 	bright = p.still(t, w.place)
 
-	lab("link", "--rate", "4mbit")
+	lab("link", "--rate", "6mbit")
 	lab("start", "b", "daemon")
 	ended = send()
 	dimmed()
