@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -109,17 +110,40 @@ func captureTCP(c *capturer, d *desc) (record, error) {
 		seen := *r
 		err := c.tcpConnection(d, &seen, info)
 		after, failed := unix.GetsockoptTCPInfo(d.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if failed != nil {
+		switch {
+		case failed != nil:
 			return nil, fmt.Errorf("asking for its state: %w", failed)
-		}
-		if after.Bytes_received == info.Bytes_received && after.State == info.State {
+		case err == errStillSends && time.Now().Before(deadline):
+			if err := letIn(d.fd); err != nil {
+				return nil, fmt.Errorf("making room for what its other end has sent: %w", err)
+			}
+		case err == errStillSends:
+			return nil, refuse(cureAgain, "a connection to %s, whose other end is closed and still sends", inetAddress(seen.Remote))
+		case after.Bytes_received == info.Bytes_received && after.State == info.State:
 			return &seen, err
-		}
-		if time.Now().After(deadline) {
+		case time.Now().After(deadline):
 			return nil, refuse(cureAgain, "a network connection in which bytes are still arriving")
 		}
 		info = after
 	}
+}
+
+// errStillSends: the other end has been closed, and what was written there before is not all here.
+var errStillSends = errors.New("its other end is closed and still sends")
+
+// letIn has the kernel deliver what waits at an end that nobody has any more, so that it can be seen at this one.
+func letIn(fd int) error {
+	lowat, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT)
+	if err != nil {
+		return err
+	}
+	if _, err := makeRoom(fd, maxTCPQueue); err != nil {
+		return err
+	}
+	// A look has the kernel tell the other end of the room.
+	_, _, err = peekTCP(fd)
+	time.Sleep(time.Millisecond)
+	return errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, lowat))
 }
 
 // tcpConnection finds the other end of a connection, and what waits in it.
@@ -170,9 +194,7 @@ func (c *capturer) tcpConnection(d *desc, r *tcpRecord, info *unix.TCPInfo) erro
 		if c.tcpWaiting(d) {
 			return nil // the listener's record names it
 		}
-		// Nothing but the capsule is in its network: the other end has been closed,
-		// and the kernel still sends what was written there before.
-		return refuse(cureAgain, "a connection to %s, whose other end is closed and still sends", there)
+		return errStillSends // for nothing but the capsule is in its network
 	}
 	r.Lost = true
 	return nil

@@ -118,6 +118,23 @@ def setup():
     with open(DIR + "/much", "w") as f:
         f.write(str(n))
 
+    # The server has closed, and its kernel still has most of the answer.
+    serve(25, 4006)
+    call(38, 4006)
+    s = socket.socket(fileno=25)
+    c, _ = s.accept()
+    s.close()
+    c.setblocking(False)
+    n = 0
+    try:
+        while n < 3 << 20:
+            n += c.send(block[n % 256 :])
+    except BlockingIOError:
+        pass
+    c.close()
+    with open(DIR + "/answer", "w") as f:
+        f.write(str(n))
+
     keep(socket.socket(socket.AF_INET, socket.SOCK_STREAM), 28)
     s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     s.bind((LO, 4004))
@@ -199,6 +216,12 @@ def verify():
         os.write(writer, b"!")
         select.select([reader], [], [], 5)
         eq(os.read(reader, 10), b"!", "after them")
+    n = int(open(DIR + "/answer").read())
+    got = bytearray()
+    while part := os.read(38, 1 << 20):
+        got += part
+    eq(len(got), n, "bytes of one who is gone")
+    eq(got == (bytes(range(256)) * (n // 256 + 1))[:n], True, "bytes of one who is gone")
     eq(sock(37).getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT), 1, "SO_RCVLOWAT")
 
     eq(sock(29).getsockname(), (LO, 4004), "bound")
