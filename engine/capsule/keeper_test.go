@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -338,6 +339,51 @@ func TestNotFound(t *testing.T) {
 	s.Argv, s.Dir = []string{"true"}, "/tmp/nowhere"
 	if _, err = Start(ctx, s, [3]*os.File{}); err == nil || !strings.Contains(err.Error(), "private") {
 		t.Errorf("folder that is not there: %v", err)
+	}
+}
+
+// TestAnswerBeforeTheEnd: what a child has said of its order counts, also if the keeper sees pid 1's end first.
+func TestAnswerBeforeTheEnd(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // then it does
+	for range 20 {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bell, ring, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &keeper{pidfd: -1, dead: make(chan struct{}), orders: os.NewFile(uintptr(pair[1]), "orders"), goPipe: ring, exits: map[int]chan int{}}
+		go func() { // pid 1, its child, and their end
+			defer close(k.dead)
+			bell.Read(make([]byte, 1)) //nolint:errcheck // looked at below
+			oob := make([]byte, unix.CmsgSpace(8*4))
+			_, n, _, _, err := unix.Recvmsg(pair[0], make([]byte, 1), oob, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ms, _ := unix.ParseSocketControlMessage(oob[:n])
+			fds, err := unix.ParseUnixRights(&ms[0])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			unix.Write(fds[1], []byte(`{"pid":2}{"code":127,"error":"not found"}`)) //nolint:errcheck // looked at below
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+		}()
+		_, _, err = k.give(&order{}, nil)
+		var e *ExecError
+		if !errors.As(err, &e) || e.Code != 127 {
+			t.Fatalf("it is told %v", err)
+		}
+		k.orders.Close()
+		unix.Close(pair[0])
+		bell.Close()
+		ring.Close()
 	}
 }
 

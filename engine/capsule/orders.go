@@ -121,8 +121,9 @@ func (k *keeper) takeIn(fds []int, r, w *os.File) (int, <-chan int, *json.Decode
 		select {
 		case errno := <-refused:
 			refused <- errno
-		case <-k.dead:
 		case <-time.After(orderPatience):
+		case <-k.dead: // its pipe ends with it, after what it has said
+			return
 		case <-done:
 			return
 		}
