@@ -91,14 +91,14 @@ func (b big) judge(t *testing.T) {
 // TestMemoryGoesAhead moves an app with much memory there and back.
 func TestMemoryGoesAhead(t *testing.T) {
 	hs := hosts(t, "a", "b")
-	app := hs[0].big(300)
+	app := hs[0].big(100)
 	app.judge(t)
 	for i, from := range hs {
 		r, err := from.client.Send(t.Context(), app.name, hs[1-i].name, nil)
 		if err != nil || r.Outcome != handover.Moved {
 			t.Fatalf("%+v, %v", r, err)
 		}
-		if r.Rounds < 2 || r.BytesMemory < 300<<20 {
+		if r.Rounds < 2 || r.BytesMemory < 100<<20 {
 			t.Errorf("%d rounds of %d bytes", r.Rounds, r.BytesMemory)
 		}
 		t.Logf("%.0f ms, %d rounds, %d bytes in %.0f ms", r.DowntimeMS, r.Rounds, r.BytesMemory, r.TotalMS)
@@ -110,7 +110,7 @@ func TestMemoryGoesAhead(t *testing.T) {
 // shortProgram has processes that come, have much memory, and go, or become another program, all the while.
 const shortProgram = `
 import os, random, sys, time
-keep, kids, n = bytearray(os.urandom(24 << 20)), set(), 0
+keep, kids, n = bytearray(os.urandom(6 << 20)), set(), 0
 while True:
     while len(kids) < 5:
         pid = os.fork()

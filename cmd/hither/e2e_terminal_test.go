@@ -186,7 +186,7 @@ func TestLessFollowsAFile(t *testing.T) {
 	l := theLab(t)
 	l.needs(t, "less")
 	// The file is there before less is: which of the two comes first is not the shell's to say.
-	a := l.start(t, "less", "sh", "-c", `: >/tmp/growing; i=0; while :; do i=$((i+1)); echo "entry $i"; sleep 0.02; done >/tmp/growing & exec less +F /tmp/growing`)
+	a := l.start(t, "less", "sh", "-c", `: >/tmp/growing; i=0; while :; do i=$((i+1)); echo "entry $i"; sleep 0.005; done >/tmp/growing & exec less +F /tmp/growing`)
 	last := 0
 	// The last entry of the screen grows beyond what it was.
 	follows := func(s *screen) {
