@@ -12,20 +12,27 @@ import (
 )
 
 // A server may be caught with a caller in its queue that it is just about to
-// accept, a client with the rest of an answer under way to it whose sender is
-// done and gone; an editor may have begun to watch a file just now. Such a moment passes when the app runs on, so it is tried again,
-// after pauses that fall into step with nothing the app does.
+// accept; an editor may have begun to watch a file just now. Such a moment passes when the app runs on, so it is tried again,
+// after pauses that fall into step with nothing the app does. They become longer: on a busy machine the app needs
+// some time to come to its next step.
 const (
-	passingTries = 200
-	passingPause = 25 * time.Millisecond // at most
+	passingFor   = 20 * time.Second      // the peer waits for a minute
+	passingPause = 25 * time.Millisecond // at most, at first
+	passingRest  = time.Second           // at most, ever
 )
+
+// restAfter is the longest pause after a number of tries.
+func restAfter(tries int) time.Duration {
+	return min(passingPause<<min(tries/4, 16), passingRest)
+}
 
 // Freeze see handover.Source.
 func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
+	begun := time.Now()
 	for try := 1; ; try++ {
 		f, err := s.freezeNow(ctx)
 		var refused handle.Refused
-		if err == nil || try == passingTries || !errors.As(err, &refused) || !refused.Passes() {
+		if err == nil || time.Since(begun) > passingFor || !errors.As(err, &refused) || !refused.Passes() {
 			return f, refusalOf(err, s.env.Self.Name)
 		}
 		if err := s.thaw(); err != nil {
@@ -42,7 +49,7 @@ func (s *Source) Freeze(ctx context.Context) (*handover.Frozen, error) {
 			s.watched = watched
 		}
 		select {
-		case <-time.After(rand.N(passingPause)):
+		case <-time.After(rand.N(restAfter(try))):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
