@@ -7,9 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"hither/engine/control"
 	"hither/engine/handover"
 )
 
@@ -41,7 +45,8 @@ type big struct{ name, file string }
 
 func (h *host) big(megabytes int) big {
 	apps++
-	b := big{fmt.Sprintf("big%d", apps), filepath.Join(h.dir, "home", fmt.Sprintf("big%d.%d", apps, os.Getpid()))}
+	// In the capsule's own /tmp: a document in a home that these hosts share would change there while it is copied here.
+	b := big{fmt.Sprintf("big%d", apps), fmt.Sprintf("/tmp/big%d.%d", apps, os.Getpid())}
 	h.must("run", "-d", "--name", b.name, "python3", "-c", bigProgram, strconv.Itoa(megabytes), b.file)
 	return b
 }
@@ -181,32 +186,8 @@ func TestBrokenAhead(t *testing.T) {
 		},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		going := make(chan struct{}, 1)
-		type result struct {
-			r   *handover.Result
-			err error
-		}
-		ended := make(chan result, 1)
-		client := a.client
-		go func() {
-			r, err := client.Send(ctx, app.name, "b", func(p handover.Progress) {
-				if p.State == handover.SourcePreCopy && p.Done > 0 {
-					select {
-					case going <- struct{}{}:
-					default:
-					}
-				}
-			})
-			ended <- result{r, err}
-		}()
-		select {
-		case <-going:
-			do(cancel)
-		case r := <-ended:
-			t.Fatalf("%s: it ended before: %+v, %v", fault, r.r, r.err)
-		}
-		if r := <-ended; r.err == nil && r.r.Outcome != handover.Stayed {
-			t.Errorf("%s: %+v", fault, r.r)
+		if r, err := midway(ctx, t, a.client, app.name, "b", func() { do(cancel) }); err == nil && r.Outcome != handover.Stayed {
+			t.Errorf("%s: %+v", fault, r)
 		}
 		cancel()
 		relays.cut(false)
@@ -224,5 +205,38 @@ func TestBrokenAhead(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	app.judge(t)
-	b.must("stop", "--grace", "0s", app.name)
+	r, err := midway(t.Context(), t, b.client, app.name, "a", func() { unix.Kill(app.pids()[0], unix.SIGKILL) })
+	if err != nil || r.Outcome != handover.Stayed || !strings.HasSuffix(r.Reason, " ended") {
+		t.Errorf("of an app that ends meanwhile it is said: %+v, %v", r, err)
+	}
+}
+
+// midway sends an app, and does something while its memory goes ahead.
+func midway(ctx context.Context, t *testing.T, from *control.Client, app, to string, do func()) (*handover.Result, error) {
+	t.Helper()
+	going := make(chan struct{}, 1)
+	type result struct {
+		r   *handover.Result
+		err error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		r, err := from.Send(ctx, app, to, func(p handover.Progress) {
+			if p.State == handover.SourcePreCopy && p.Done > 0 {
+				select {
+				case going <- struct{}{}:
+				default:
+				}
+			}
+		})
+		ended <- result{r, err}
+	}()
+	select {
+	case <-going:
+		do()
+	case r := <-ended:
+		t.Fatalf("it ended before: %+v, %v", r.r, r.err)
+	}
+	r := <-ended
+	return r.r, r.err
 }

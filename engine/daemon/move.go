@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"path/filepath"
@@ -66,6 +67,7 @@ type source struct {
 	d   *Daemon
 	dep departure
 	id  string
+	cap *capsule.Capsule
 
 	barred bool // by this move: another one may have done so, too
 }
@@ -75,7 +77,30 @@ func (e *engine) source(c *capsule.Capsule, peer transport.ID, peerName string) 
 		e.d.departed.leaving(c.ID)
 	}
 	return &source{Source: move.NewSource(e.env, c, peerName), d: e.d,
-		dep: departure{Name: c.Spec().Name, Peer: string(peer), Host: peerName}, id: c.ID}
+		dep: departure{Name: c.Spec().Name, Peer: string(peer), Host: peerName}, id: c.ID, cap: c}
+}
+
+// known is why a step failed: of an app that ends meanwhile, any file of /proc may be missing.
+func (s *source) known(err error) error {
+	if err == nil {
+		return nil
+	}
+	if left, gone := s.cap.Processes(); gone != nil || len(left) <= 1 { // pid 1 at most
+		return capsule.ErrEnded
+	}
+	return err
+}
+
+// Survey see handover.Source.
+func (s *source) Survey(ctx context.Context) (*handover.Offer, error) {
+	offer, err := s.Source.Survey(ctx)
+	return offer, s.known(err)
+}
+
+// PreCopy see handover.Source.
+func (s *source) PreCopy(ctx context.Context, w io.Writer, round int, report handover.Report) (handover.RoundTotals, error) {
+	r, err := s.Source.PreCopy(ctx, w, round, report)
+	return r, s.known(err)
 }
 
 // Freeze waits until nobody looks at the app from outside, see look.go.
@@ -86,7 +111,7 @@ func (s *source) Freeze(ctx context.Context) (*handover.Frozen, error) {
 	if err != nil {
 		s.unbar()
 	}
-	return f, err
+	return f, s.known(err)
 }
 
 // unbar is for every end of a move, also of one that never came to its freeze: of the app that it
