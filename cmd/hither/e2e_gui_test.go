@@ -492,10 +492,15 @@ func TestGUI(t *testing.T) {
 
 	step("it is cancelled in mid-move")
 	l.must(t, "b", "hither", "permit", "a", "send", "allow")
-	l.shape(t, "link", "--rate", "12mbit") // a quarter of a minute
-	dragTo("letter")
-	a.drop(t)
-	a.sees(t, `letter.*[kM]B of \d`, "appCard")
+	halfway := func() {
+		t.Helper()
+		l.shape(t, "link", "--rate", "12mbit")
+		dragTo("letter")
+		a.drop(t)
+		a.sees(t, `letter.*[kM]B of \d`, "appCard")
+		l.shape(t, "link", "--rate", "4mbit") // half a minute for the rest
+	}
+	halfway()
 	a.tray.do(t, "state moving")
 	a.shot(t, "moving")
 	// The window answers while the app moves. On a busy machine single frames may be late.
@@ -515,17 +520,13 @@ func TestGUI(t *testing.T) {
 	l.runs(t, "letter", "a")
 
 	step("it is cancelled by the tray")
-	dragTo("letter")
-	a.drop(t)
-	a.sees(t, `letter.*[kM]B of \d`, "appCard")
+	halfway()
 	a.tray.do(t, "click letter → b* / Cancel")
 	a.without(t, "^Cancel$", "press")
 	a.tray.do(t, "state idle")
 
 	step("b vanishes in mid-move")
-	dragTo("letter")
-	a.drop(t)
-	a.sees(t, `letter.*[kM]B of \d`, "appCard")
+	halfway()
 	l.shape(t, "cut", "b")
 	within(t, 2*patience, "letter goes on at a", func() (bool, string) {
 		w := a.look(t)
