@@ -252,8 +252,8 @@ func (p *person) shows(t *testing.T, at place, want *image.RGBA) {
 	})
 }
 
-// still waits until a window's picture changes no more, which is when three in a row are the same, and returns it. That it
-// is another than before is for the caller to see.
+// still waits until a window's picture changes no more, which is when three in a row are the same and show something, and
+// returns it. That it is another than before is for the caller to see.
 func (p *person) still(t *testing.T, at place) *image.RGBA {
 	t.Helper()
 	last, same := p.picture(t, at), 0
@@ -265,7 +265,7 @@ func (p *person) still(t *testing.T, at place) *image.RGBA {
 			same = 0
 		}
 		last = now
-		return same == 2, ""
+		return same >= 2 && !bytes.Equal(now.Pix[4:], now.Pix[:len(now.Pix)-4]), "" // else it is all of one colour
 	})
 	return last
 }
