@@ -585,17 +585,18 @@ func TestExec(t *testing.T) {
 }
 
 func TestFreezeTree(t *testing.T) {
-	const script = `
-my @pids;
-for my $i (1..20) { my $p = fork; if (!$p) { fork; sleep 60; exit } push @pids, $p }
-my $z = fork; exit 0 if !$z;
-kill STOP => $pids[0];
-select undef,undef,undef,.2;
-print "ready\n"; $| = 1; print "";
-sleep 60`
-	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "perl", "-e", `$|=1;`+script)
+	v := start(t, &syscall.SysProcAttr{Setpgid: true}, "perl", "-e", `
+for (1..20) { if (!fork) { fork; sleep 60; exit } }
+exit if !fork;
+sleep 60`)
 	defer unix.Kill(-v.Process.Pid, unix.SIGKILL)
-	v.line(t)
+	var pids []int
+	until(t, "all are there, and one is a zombie", func() bool {
+		pids, _ = kernel.Descendants(v.Process.Pid)
+		return len(pids) == 41 && slices.ContainsFunc(pids, func(pid int) bool { return state(t, pid) == 'Z' })
+	})
+	unix.Kill(pids[0], unix.SIGSTOP)
+	until(t, "one is stopped", func() bool { return state(t, pids[0]) == 'T' })
 	tr := newTracer(t)
 	do(t, tr, func() error {
 		begin := time.Now()
