@@ -123,6 +123,12 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 		return nil, fmt.Errorf("reading the processors of the capsule: %w", err)
 	}
 	f.inodes = handle.NewInodes()
+	// Another kernel has another vdso. What a thread writes on its way out is to be seen below.
+	for _, p := range f.Procs {
+		if err := p.StepOutOfVDSO(); err != nil {
+			return nil, err
+		}
+	}
 	procs := make([]handle.Proc, 0, len(f.Procs))
 	looks, err := f.look()
 	if err != nil {

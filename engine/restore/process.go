@@ -126,7 +126,7 @@ func (b *Builder) layout(c *calls, p *tracee.Process, proc *image.Process) error
 		ArgStart: l.ArgStart, ArgEnd: l.ArgEnd, EnvStart: l.EnvStart, EnvEnd: l.EnvEnd,
 		Auxv: addr + auxvAt, AuxvSize: uint32(len(l.Auxv)), ExeFD: uint32(exe),
 	}
-	copy(data[auxvAt:], l.Auxv)
+	copy(data[auxvAt:], b.auxv(l.Auxv))
 	copy(data, m.Bytes())
 	c.add("setting the layout of the address space", unix.SYS_PRCTL, unix.PR_SET_MM, unix.PR_SET_MM_MAP, addr, uint64(kernel.MMMapSize), 0)
 	return nil

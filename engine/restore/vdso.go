@@ -18,7 +18,7 @@ import (
 // with the image and go to the old place, and each of its functions is
 // overwritten by a jump to the function of the same name in this kernel's
 // vdso, which stays where it was parked. (No thread stands inside the vdso:
-// the freeze steps them out.) On the next hop the old one is plain memory.
+// the capture steps them out.) On the next hop the old one is plain memory.
 
 // ForceForeignVDSO has images treated as if they came from another kernel.
 // Only tests set it.
@@ -77,6 +77,24 @@ func (b *Builder) patchVDSO(p *tracee.Process, proc *image.Process) error {
 	}
 	return nil
 }
+
+// auxv is what the kernel is to tell of the app's auxiliary vector: there the vdso is this kernel's, so that
+// the next capture finds it. The app itself has another copy, on its stack.
+func (b *Builder) auxv(apps []byte) []byte {
+	if !b.foreign {
+		return apps
+	}
+	out := bytes.Clone(apps)
+	for entry := out; len(entry) >= 16; entry = entry[16:] {
+		if binary.LittleEndian.Uint64(entry) == atSysinfoEhdr {
+			binary.LittleEndian.PutUint64(entry[8:], b.vdsoAt)
+		}
+	}
+	return out
+}
+
+// atSysinfoEhdr is AT_SYSINFO_EHDR of the auxiliary vector: where the vdso lies.
+const atSysinfoEhdr = 33
 
 // lastCap is the highest capability this kernel knows.
 func (b *Builder) lastCap() uint64 {

@@ -17,8 +17,8 @@
 // them back itself and the program goes on (stub.go). Only calls that cannot sleep for long may be
 // injected: the restart block of an interrupted nanosleep or poll would be lost to another sleep.
 //
-// Not safe from the tracer's death are: a process without a vdso; a thread that is led out of its vdso
-// (StepOutOfVDSO), which happens only towards another kernel; what a batch was for, if it needs another.
+// Not safe from the tracer's death are: a process without a vdso; a thread while it is led out of its vdso
+// (StepOutOfVDSO), some dozens of steps; what a batch was for, if it needs another.
 //
 // A thread is waited for by its id alone, never by wait(-1), so children that
 // other parts of the program start are not stolen. There are no locks: all state

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,25 +26,32 @@ const (
 )
 
 // StepOutOfVDSO lets every thread that stands inside the vdso run on to its
-// return from it, so that the program can go on with another kernel's vdso. The process
-// must be prepared.
+// return from it, so that the program can go on with another kernel's vdso.
 func (p *Process) StepOutOfVDSO() error {
 	base, image := p.vdso(nil)
 	if image == nil {
 		return nil
 	}
-	if p.train == nil {
-		return fmt.Errorf("%s is not prepared for injected calls", name(p.Pid))
+	inside := func(th *Thread) bool { return !th.gone && th.regs.Rip-base < vdsoSize }
+	if !slices.ContainsFunc(p.Threads, inside) {
+		return nil
+	}
+	prepared := p.train != nil
+	if err := p.Prepare(0); err != nil {
+		return err
 	}
 	for _, th := range p.Threads {
-		if th.gone || th.regs.Rip-base >= vdsoSize {
+		if !inside(th) {
 			continue
 		}
 		if err := th.stepOut(base); err != nil {
 			return fmt.Errorf("leaving the vdso: %w", err)
 		}
 	}
-	return nil
+	if prepared {
+		return nil
+	}
+	return p.Unprepare()
 }
 
 func (th *Thread) stepOut(base uint64) error {
