@@ -163,6 +163,7 @@ func TestRefusedIsSaid(t *testing.T) {
 }
 
 func TestBookFollowsTrust(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t, "a"), newNode(t, "b")
 	a.start(t, quiet)
 	b.start(t, quiet)
@@ -209,6 +210,7 @@ func TestAddressByHand(t *testing.T) {
 
 // Two machines and a cable: it is pulled, plugged, and an address changes.
 func TestCable(t *testing.T) {
+	t.Parallel()
 	if !twonets.Here(t) {
 		return
 	}
@@ -256,6 +258,7 @@ func (n *node) hears(short transport.ID, name string, port int, addresses ...str
 }
 
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t, "a"), newNode(t, "b")
 	a.start(t, quiet)
 	short := transport.ID(b.key.ID().Short())
@@ -406,6 +409,7 @@ func TestImpostors(t *testing.T) {
 // A host that stops without a word is gone within the time that is promised for
 // the usual interval: three of them and a bit.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	if !twonets.Here(t) {
 		return
 	}

@@ -150,6 +150,7 @@ func strangersAndPair(t *testing.T) (dirs map[string]string, keys map[string]*tr
 }
 
 func TestMDNS(t *testing.T) {
+	t.Parallel()
 	if !twonets.Here(t) {
 		return
 	}
@@ -213,6 +214,7 @@ func TestMDNS(t *testing.T) {
 // Hosts with nothing but addresses of the link find each other; of two links,
 // either will do.
 func TestLinkLocalAndTwoLinks(t *testing.T) {
+	t.Parallel()
 	if !twonets.Here(t) {
 		return
 	}

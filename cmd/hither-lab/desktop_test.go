@@ -102,6 +102,7 @@ func TestDesktops(t *testing.T) {
 }
 
 func TestDesktopEndsAndStarts(t *testing.T) {
+	t.Parallel()
 	l := desktopLab(t)
 	old := l.status().Hosts[0].Desktop
 	l.sh("a", redXterm)
@@ -143,6 +144,7 @@ func TestDesktopEndsAndStarts(t *testing.T) {
 }
 
 func TestDesktopLacksPrograms(t *testing.T) {
+	t.Parallel()
 	l := desktopLab(t)
 	// As on a machine where they are not installed.
 	reboot := func(host string, hidden ...tool) *desktopStatus {

@@ -64,6 +64,7 @@ func (p *person) do(format string, a ...any) answer {
 }
 
 func TestInputTypes(t *testing.T) {
+	t.Parallel()
 	l := desktopLab(t)
 	const text = `Hello, World! #42 <{[|]}> ~^'"\`
 	for _, host := range []string{"a", "b"} {
@@ -96,6 +97,7 @@ X
 
 // TestInputKeepsOrder: keys after a click do not overtake it at a window manager that takes its time.
 func TestInputKeepsOrder(t *testing.T) {
+	t.Parallel()
 	l := desktopLab(t, "--hosts", "1")
 	// A question that the terminal has answered, by 6 bytes, was after its order to tell of clicks: by 6 bytes
 	// for the press and 6 for the release.

@@ -68,6 +68,7 @@ func TestLink(t *testing.T) {
 }
 
 func TestCutAndHeal(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "--hosts", "3")
 	l.echoServer("b")
 	check := func(when, from, want string) {
