@@ -137,8 +137,8 @@ def setup():
     os.ftruncate(memfd, 256 * PAGE)
     shmid = libc.shmget(0, 64 * PAGE, 0o1600)
     fields = [
-        Field("anonymous", raw(4096 * PAGE), 4096),
-        Field("changing", raw(2048 * PAGE), 2048),
+        Field("anonymous", raw(1024 * PAGE), 1024),
+        Field("changing", raw(1024 * PAGE), 1024),
         Field("not reserved", raw(512 * PAGE, flags=0x22 | NORESERVE), 512),
         Field("shared", raw(256 * PAGE, flags=0x21), 256),
         Field("memfd", raw(256 * PAGE, flags=1, fd=memfd), 256),
@@ -146,12 +146,12 @@ def setup():
         Field("file", raw(64 * PAGE, flags=2, fd=file), 64),
     ]
     fields[-1].want = [page + 1 for page in range(64)]
-    huge = raw(16 << 20)
+    huge = raw(8 << 20)
     huge = (huge + (2 << 20) - 1) & ~((2 << 20) - 1)
-    libc.madvise(huge, 8 << 20, 14)
-    fields.append(Field("huge", huge, 2048))
+    libc.madvise(huge, 4 << 20, 14)
+    fields.append(Field("huge", huge, 1024))
     keep = bytearray(os.urandom(1 << 20) * 4)
-    heap = [os.urandom(100) for _ in range(50000)]
+    heap = [os.urandom(100) for _ in range(20000)]
     digest = hash(bytes(keep)), [hash(x) for x in heap]
     for f in fields[:3] + fields[-1:]:
         for page in range(len(f.want)):
