@@ -203,6 +203,28 @@ func TestXzWritesTheSameBytes(t *testing.T) {
 	l.must(t, "a", "rm", "/home/lab/big", "/home/lab/big.xz")
 }
 
+// TestEverythingFlows: pipes, sockets, terminals, locks and files in full use lose nothing, double nothing, and keep the order.
+func TestEverythingFlows(t *testing.T) {
+	l := theLab(t)
+	l.needs(t, "python3")
+	a := l.start(t, "flows", "python3", l.program(t, "flows.py"))
+	s := a.attach(t)
+	s.sees(t, `^flows$`)
+	s.close()
+	a.tour(t, func(string) {})
+	s = a.attach(t)
+	defer s.close()
+	var end struct {
+		Wrong []string
+		Least int
+	}
+	a.answer(t, s, "end", &end)
+	if len(end.Wrong) > 0 || end.Least == 0 {
+		t.Errorf("it says %+v", end)
+	}
+	a.ended = true
+}
+
 func TestHTTPServerAndItsClient(t *testing.T) {
 	l := theLab(t)
 	l.needs(t, "python3")

@@ -159,7 +159,7 @@ func peekPipe(fd, size int, packets bool) ([]byte, []int, error) {
 	}
 	got, err := unix.Tee(fd, copied[1], n, unix.SPLICE_F_NONBLOCK)
 	if err != nil || int(got) != n {
-		return nil, nil, fmt.Errorf("copying what is in it: %d of %d bytes: %w", got, n, orShort(err))
+		return nil, nil, fmt.Errorf("copying what is in it: %d of %d bytes: %w", got, n, orSmall(copied[1], size, err))
 	}
 	content := make([]byte, n)
 	var lengths []int
@@ -307,9 +307,17 @@ func fillPipe(fd int, r *pipeRecord) error {
 	rest := r.Content
 	for _, n := range packets {
 		if got, err := unix.Write(fd, rest[:n]); err != nil || got != n {
-			return fmt.Errorf("writing into it: %d of %d bytes: %w", got, n, orShort(err))
+			return fmt.Errorf("writing into it: %d of %d bytes: %w", got, n, orSmall(fd, r.Size, err))
 		}
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// orSmall is why so little went into a pipe that was to have a size.
+func orSmall(fd, want int, err error) error {
+	if size, failed := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0); failed == nil && size < want {
+		return fmt.Errorf("this user has so many pipes that new ones hold %d bytes: close some, or raise fs.pipe-user-pages-soft (pipe(7))", size)
+	}
+	return orShort(err)
 }

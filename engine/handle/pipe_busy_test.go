@@ -3,6 +3,7 @@ package handle
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -54,5 +55,8 @@ func TestPipesOfABusyUser(t *testing.T) {
 	defer unix.Close(fresh[1])
 	if err := fillPipe(fresh[1], &pipeRecord{Size: size, Content: []byte("word")}); err != nil {
 		t.Error(err)
+	}
+	if err := fillPipe(fresh[1], &pipeRecord{Size: size, Content: make([]byte, size)}); err == nil || !strings.Contains(err.Error(), "so many pipes") {
+		t.Errorf("of what finds no room it is said: %v", err)
 	}
 }
