@@ -10,7 +10,7 @@ import (
 // holder starts an app that names documents in its arguments, and moves it to b.
 func holder(t *testing.T, l *lab, name string) *app {
 	t.Helper()
-	l.must(t, "a", "sh", "-c", `cd && mkdir -p "$0" && cd "$0" && for f in one two three four; do echo "$f" >$f; done`, name)
+	l.must(t, "a", "sh", "-c", `cd && rm -rf "$0" && mkdir "$0" && cd "$0" && for f in one two three four; do echo "$f" >$f; done`, name)
 	a := l.start(t, name, "sh", "-c", "cd; sleep 100000; :", "sh", name+"/one", name+"/two", name+"/three", name+"/four")
 	a.move(t)
 	return a
