@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"syscall"
 	"time"
@@ -223,6 +224,15 @@ func List(dir string) ([]*Capsule, error) {
 		return a.first.Since < b.first.Since || a.first.Since == b.first.Since && a.ID < b.ID
 	})
 	return all, nil
+}
+
+// Making are the folders of capsules in a folder that are being made: they have no state file yet.
+func Making(dir string) []string {
+	all, _ := filepath.Glob(filepath.Join(dir, "*"))
+	return slices.DeleteFunc(all, func(c string) bool {
+		_, err := os.Lstat(filepath.Join(c, stateFile))
+		return err == nil
+	})
 }
 
 // clear removes the folder of a capsule that is no more, unless a keeper has it.

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +119,48 @@ func TestDeparted(t *testing.T) {
 	}
 	if name := filepath.Base(again.name); name != "departed.json" {
 		t.Errorf("in %s", name)
+	}
+}
+
+// TestSlowCapsule: a capsule whose making takes long gets a guard all the same.
+func TestSlowCapsule(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	ctx, stop := context.WithCancel(t.Context())
+	d := &Daemon{ctx: ctx, guards: map[string]bool{}}
+	defer d.work.Wait()
+	defer stop()
+	told, _ := d.events.listen()
+	d.work.Go(d.watchCapsules)
+	<-told // it watches
+	dir, err := paths.Capsule("slowslowsl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-told // it has looked at the folder
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	state := fmt.Sprintf(`{"spec":{"id":"slowslowsl"},"keeper":{"pid":%d,"start":%s}}`, os.Getpid(), strings.Fields(rest)[19])
+	if err := os.WriteFile(filepath.Join(dir, "new"), []byte(state), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "state.json")); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.After(20 * time.Second); ; {
+		select {
+		case <-told:
+		case <-end:
+			t.Fatal("it has no guard")
+		}
+		d.mu.Lock()
+		has := d.guards["slowslowsl"]
+		d.mu.Unlock()
+		if has {
+			return
+		}
 	}
 }
 

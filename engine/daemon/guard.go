@@ -105,12 +105,16 @@ func (d *Daemon) watch() error {
 	}
 	buf := make([]byte, 64<<10)
 	for {
+		// A new folder has its state file later, by a rename, which is told once. What it has meanwhile is found.
+		for _, making := range capsule.Making(dir) {
+			unix.InotifyAddWatch(fd, making, unix.IN_MOVED_TO|unix.IN_ONESHOT) //nolint:errcheck // it may just have gone
+		}
 		d.guardAll()
 		d.events.tell(control.Event{Event: "apps"})
 		if _, err := events.Read(buf); err != nil {
 			return err
 		}
-		// A new folder has its state file a moment later.
+		// What happens at once is told once.
 		select {
 		case <-time.After(200 * time.Millisecond):
 		case <-d.ctx.Done():
@@ -138,7 +142,7 @@ func (d *Daemon) guardAll() {
 
 // guard gives a capsule a new keeper when its keeper dies, and ends with it.
 func (d *Daemon) guard(c *capsule.Capsule) {
-	var last capsule.State
+	last := c.Spec()
 	defer func() {
 		d.mu.Lock()
 		delete(d.guards, c.ID)
@@ -153,7 +157,7 @@ func (d *Daemon) guard(c *capsule.Capsule) {
 		if err != nil {
 			return // it is no more
 		}
-		last = st
+		last = st.Spec
 		if st.Keeper.Alive() {
 			if err := ended(d.ctx, st.Keeper.Pid); err != nil {
 				log.Printf("watching the keeper of %s: %v", st.Spec.Name, err)

@@ -72,20 +72,20 @@ func (d *Daemon) layerOver(dir, id, name string) error {
 }
 
 // guardOver is called when a capsule of this host is no more.
-func (d *Daemon) guardOver(st capsule.State) {
-	dir := st.Spec.LayerDir
+func (d *Daemon) guardOver(s capsule.Spec) {
+	dir := s.LayerDir
 	if dir == "" {
 		return
 	}
 	for _, p := range d.moves.Pending() {
-		if p.App == st.Spec.ID {
+		if p.App == s.ID {
 			return // it goes on somewhere, or comes back
 		}
 	}
-	if _, gone := d.departed.list()[st.Spec.ID]; gone {
+	if _, gone := d.departed.list()[s.ID]; gone {
 		return // its files went along
 	}
-	if err := d.layerOver(dir, st.Spec.ID, st.Spec.Name); err != nil {
-		log.Printf("keeping the files of %s: %v", st.Spec.Name, err)
+	if err := d.layerOver(dir, s.ID, s.Name); err != nil {
+		log.Printf("keeping the files of %s: %v", s.Name, err)
 	}
 }
