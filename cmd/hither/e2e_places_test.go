@@ -9,7 +9,7 @@ import (
 // as the swap file of an editor that was started in a folder without write permission.
 func TestFileInVarTmp(t *testing.T) {
 	l := theLab(t)
-	a := l.start(t, "vartmp", "sh", "-c", `exec 3>>/var/tmp/swap 4>>/tmp/scratch; echo start >&3; sleep 1000`)
+	a := l.start(t, "vartmp", "sh", "-c", `rm -f /var/tmp/swap; exec 3>>/var/tmp/swap 4>>/tmp/scratch; echo start >&3; sleep 1000`)
 	want := "start\n"
 	a.tour(t, func(host string) {
 		if got := a.exec(t, "cat", "/var/tmp/swap"); got != want {
