@@ -109,6 +109,8 @@ type Identity struct {
 	Main     int            // pid of the first process
 	Portals  []int          // descriptors of pid 1 that travel
 	Watched  handle.Watched // from SurveyWatched; may be nil
+	// OtherVDSO: the app moves to a kernel with another vdso. No thread may stand in this one's.
+	OtherVDSO bool
 }
 
 // Capture fills an image from the frozen capsule. It must be called inside
@@ -123,10 +125,12 @@ func (f *Frozen) Capture(id Identity) (*image.App, error) {
 		return nil, fmt.Errorf("reading the processors of the capsule: %w", err)
 	}
 	f.inodes = handle.NewInodes()
-	// Another kernel has another vdso. What a thread writes on its way out is to be seen below.
-	for _, p := range f.Procs {
-		if err := p.StepOutOfVDSO(); err != nil {
-			return nil, err
+	if id.OtherVDSO {
+		// What a thread writes on its way out is to be seen below.
+		for _, p := range f.Procs {
+			if err := p.StepOutOfVDSO(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	procs := make([]handle.Proc, 0, len(f.Procs))

@@ -222,6 +222,8 @@ type Answer struct {
 	Notes []string `cbor:"6,keyasint,omitempty"`
 	// Ahead is how much memory, in bytes, may come before the freeze.
 	Ahead uint64 `cbor:"7,keyasint,omitempty"`
+	// VDSO is the hash of the destination's vdso, as in image.Machine.
+	VDSO []byte `cbor:"8,keyasint,omitempty"`
 }
 
 // Problem is something that stands in the way of a move.

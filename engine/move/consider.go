@@ -14,6 +14,7 @@ import (
 	"hither/engine/checkpoint"
 	"hither/engine/files"
 	"hither/engine/handover"
+	"hither/engine/restore"
 )
 
 // Consider see handover.Destination.
@@ -69,6 +70,7 @@ func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*han
 	answer.WantFiles, answer.WantBytes = len(a.Want), uint64(a.Bytes)
 	d.budget = budget(offer.Memory)
 	answer.Ahead = d.budget
+	answer.VDSO = d.vdso
 	if offer.Check || len(answer.Problems) > 0 {
 		d.dropIncoming()
 	}
@@ -84,6 +86,9 @@ func (d *Destination) compare(offer *handover.Offer, refuse func(cure, format st
 	if offer.Machine.Arch != here.Arch {
 		refuse("", "the app is %s code, this machine is %s", offer.Machine.Arch, here.Arch)
 		return nil
+	}
+	if d.vdso = here.VDSOHash; restore.ForceForeignVDSO {
+		d.vdso = nil
 	}
 	if offer.Machine.PageSize != here.PageSize {
 		refuse("", "the app has pages of %d bytes, this machine of %d", offer.Machine.PageSize, here.PageSize)

@@ -1,6 +1,7 @@
 package move
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,9 @@ type Source struct {
 	gathered func() // ends the app's being gathered on one processor; nil: it is not
 	held     bool   // SIGSTOP is pending everywhere
 	portals  portals
+
+	vdso      []byte // the hash of this kernel's
+	otherVDSO bool   // the destination has another one
 
 	budget uint64 // of memory that the destination takes ahead
 	ahead  *checkpoint.Ahead
@@ -90,6 +94,7 @@ func (s *Source) Survey(ctx context.Context) (*handover.Offer, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.vdso = machine.VDSOHash
 	s.trees = ownTrees(s.root, unix.Getuid())
 	pids, err := s.processes()
 	if err != nil {
@@ -169,6 +174,7 @@ func (s *Source) SendFiles(ctx context.Context, answer *handover.Answer, w io.Wr
 		return handover.FileTotals{}, fmt.Errorf("reading which files are wanted: %w", err)
 	}
 	s.budget = answer.Ahead
+	s.otherVDSO = !bytes.Equal(answer.VDSO, s.vdso)
 	var done uint64
 	stats, err := s.files.Send(ctx, w, s.files.Needed(), a, func(n int64) {
 		done += uint64(n)
@@ -195,7 +201,7 @@ func (s *Source) freezeNow(ctx context.Context) (*handover.Frozen, error) {
 		if s.portals.Screen, s.portals.Held, err = s.cap.Pause(ctx); err != nil {
 			return err
 		}
-		id := checkpoint.Identity{ID: s.state.Spec.ID, Name: s.state.Spec.Name, Main: s.state.Main, Portals: s.cap.Portals(), Watched: s.watched}
+		id := checkpoint.Identity{ID: s.state.Spec.ID, Name: s.state.Spec.Name, Main: s.state.Main, Portals: s.cap.Portals(), Watched: s.watched, OtherVDSO: s.otherVDSO}
 		if s.app, err = s.frozen.Capture(id); err != nil {
 			return err
 		}

@@ -164,7 +164,7 @@ func cloneAhead(t *testing.T, ctx context.Context, from *capsule.Capsule, rounds
 	screen, held, err := from.Pause(ctx)
 	must("closing the portals", err)
 	must("capturing", src.Do(func() (err error) {
-		id := checkpoint.Identity{ID: state.Spec.ID, Name: state.Spec.Name, Main: state.Main}
+		id := checkpoint.Identity{ID: state.Spec.ID, Name: state.Spec.Name, Main: state.Main, OtherVDSO: restore.ForceForeignVDSO}
 		if state.Spec.TTY {
 			id.Portals = []int{capsule.FDTerminal}
 		}

@@ -18,7 +18,7 @@
 // injected: the restart block of an interrupted nanosleep or poll would be lost to another sleep.
 //
 // Not safe from the tracer's death are: a process without a vdso; a thread while it is led out of its vdso
-// (StepOutOfVDSO), some dozens of steps; what a batch was for, if it needs another.
+// (StepOutOfVDSO, only towards another kernel), some dozens of steps; what a batch was for, if it needs another.
 //
 // A thread is waited for by its id alone, never by wait(-1), so children that
 // other parts of the program start are not stolen. There are no locks: all state
