@@ -32,6 +32,8 @@ type tcpRecord struct {
 	Queue    []byte   `cbor:"10,keyasint,omitempty"`
 	Shutdown int      `cbor:"11,keyasint,omitempty"` // 1: receiving, 2: sending
 	Options  []option `cbor:"12,keyasint,omitempty"`
+	// Room is how large its receive buffer has become, in bytes as of SO_RCVBUF; 0: the app has set the size.
+	Room int `cbor:"13,keyasint,omitempty"`
 }
 
 // maxTCPQueue is more than the usual limits of both ends together (net.ipv4.tcp_rmem: 32 MB at most, tcp_wmem: 4 MB).
@@ -60,8 +62,8 @@ func (r *tcpRecord) validate(refs *references) error {
 			return err
 		}
 	}
-	if r.Backlog < 0 || r.Shutdown < 0 || r.Shutdown > 3 || len(r.Queue) > maxTCPQueue {
-		return fmt.Errorf("a backlog of %d, %d bytes waiting, shut down to %d", r.Backlog, len(r.Queue), r.Shutdown)
+	if r.Backlog < 0 || r.Room < 0 || r.Room > 1<<30 || r.Shutdown < 0 || r.Shutdown > 3 || len(r.Queue) > maxTCPQueue {
+		return fmt.Errorf("a backlog of %d, %d bytes waiting with room for %d, shut down to %d", r.Backlog, len(r.Queue), r.Room, r.Shutdown)
 	}
 	for _, id := range append([]uint32{r.Peer}, r.Pending...) {
 		if id != 0 && refs.handles[id] != kindTCP {
@@ -104,6 +106,11 @@ func captureTCP(c *capturer, d *desc) (record, error) {
 		r.Listens, r.Backlog = true, int(info.Sacked) // tcp_get_info: the backlog of a listener
 		return r, c.tcpPending(r, int(info.Unacked))
 	}
+	if !bufferLocked(d.fd, unix.SO_RCVBUF) {
+		if r.Room, err = unix.GetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
+			return nil, fmt.Errorf("asking for the size of its buffer: %w", err)
+		}
+	}
 	// The app stands still, the kernel does not: it goes on delivering what was sent. Only a look at both ends
 	// during which nothing came has each byte once. It ends, for nobody reads.
 	for deadline := time.Now().Add(time.Second); ; {
@@ -137,7 +144,7 @@ func letIn(fd int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := makeRoom(fd, maxTCPQueue); err != nil {
+	if err := makeRoom(fd, maxTCPQueue); err != nil {
 		return err
 	}
 	// A look has the kernel tell the other end of the room.

@@ -49,7 +49,7 @@ while b.recv_into(into):
 	}
 	pid := startScript(t, script).Process.Pid
 	most := 0
-	for round := range 30 {
+	for round := range 20 {
 		time.Sleep(time.Duration(rand.IntN(30_000)) * time.Microsecond)
 		suspend(t, pid)
 		got, err := Capture(Input{Procs: []Proc{{Pid: pid, Inner: pid}}, InitPid: pid, Inodes: NewInodes(), Diag: -1})

@@ -13,11 +13,10 @@ type tcpWork struct {
 	other map[uint32]int // a duplicate of the end that sends to a socket
 	gone  []int          // ends in pid 1 that close when all is filled
 	done  map[uint32]bool
-	room  map[uint32]int // what the buffers had before they were made large enough
 }
 
 func rebindTCP(b *binder, entries []*entry) error {
-	w := &tcpWork{b, map[uint32]int{}, nil, map[uint32]bool{}, map[uint32]int{}}
+	w := &tcpWork{b, map[uint32]int{}, nil, map[uint32]bool{}}
 	// Connections before listeners: they are made by listeners for the time being.
 	for _, step := range []func(*entry, *tcpRecord) error{w.connection, w.rest, w.pending, w.fill} {
 		for _, e := range entries {
@@ -138,9 +137,17 @@ func (w *tcpWork) tcpCall(serverDomain int, server []byte, serverOptions []optio
 
 // tcpBind binds a socket, if it has an address.
 func (w *tcpWork) tcpBind(dup int, local []byte, options []option) error {
-	// Not the size of the buffer: what waits may need more, see makeRoom.
-	if err := applySome(dup, options, func(o option) bool { return beforeBind(o) && !isOption(o, unix.SOL_SOCKET, unix.SO_RCVBUF) }); err != nil {
+	if err := applySome(dup, options, beforeBind); err != nil {
 		return err
+	}
+	// A size that the app has set is a little larger until all is in: what waits may have lain closer together.
+	for _, o := range options {
+		if isOption(o, unix.SOL_SOCKET, unix.SO_RCVBUF) && len(o.Value) == 4 {
+			size := int(le.Uint32(o.Value))
+			if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVBUF, size+size/4); err != nil {
+				return err
+			}
+		}
 	}
 	if len(local) == 0 {
 		return nil
@@ -210,10 +217,7 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	if !ok {
 		return fmt.Errorf("%d bytes wait in it, and it is not connected", len(r.Queue))
 	}
-	if err := w.with(w.made[e.ID], func(dup int) (err error) {
-		w.room[e.ID], err = makeRoom(dup, len(r.Queue))
-		return err
-	}); err != nil {
+	if err := w.with(w.made[e.ID], func(dup int) error { return makeRoom(dup, r.Room/2+roomMore) }); err != nil {
 		return fmt.Errorf("making room for %d bytes: %w", len(r.Queue), err)
 	}
 	for rest := r.Queue; len(rest) > 0; {
@@ -234,38 +238,22 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	return nil
 }
 
-// makeRoom gives a connection as much room as one gets that was busy for long, and returns how much it had.
-// SO_RCVBUF is bounded by net.core.rmem_max, usually 208 kB; SO_RCVLOWAT has the kernel go up to net.ipv4.tcp_rmem,
-// as when it tunes the size itself (tcp_set_rcvlowat in net/ipv4/tcp.c).
-func makeRoom(dup, n int) (had int, err error) {
-	if had, err = unix.GetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
-		return 0, err
-	}
-	return had, unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
-}
+// roomMore is for what lay closer together in the old connection.
+const roomMore = 512 << 10
 
-// leaveRoom undoes makeRoom: the kernel tunes the size anew.
-func leaveRoom(dup, had int) error {
-	if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); err != nil {
-		return err
-	}
-	if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0); err == unix.ENOPROTOOPT {
-		return nil // a size that is set would be fixed: it stays as large as it is
-	} else if err != nil {
-		return err
-	}
-	if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVBUF, had/2); err != nil { // it is doubled, socket(7)
-		return err
-	}
-	return unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
+// makeRoom has a connection take up to n bytes and more: its buffer becomes twice as large, half of which is for what
+// the kernel needs itself (tcp_set_rcvlowat in net/ipv4/tcp.c). SO_RCVBUF is bounded by net.core.rmem_max, usually
+// 208 kB; this goes up to net.ipv4.tcp_rmem, as when the kernel tunes the size itself, which it goes on to do, and leaves
+// alone a size that the app has set. It must not become smaller again: the other end has been told of it, and what it
+// sends then would be dropped. SO_RCVLOWAT is to be put back.
+func makeRoom(dup, n int) error {
+	return unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
 }
 
 func (w *tcpWork) settle(e *entry, r *tcpRecord) error {
 	return w.with(w.made[e.ID], func(dup int) error {
-		if had, ok := w.room[e.ID]; ok {
-			if err := leaveRoom(dup, had); err != nil {
-				return fmt.Errorf("letting the kernel tune its size: %w", err)
-			}
+		if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); err != nil {
+			return err
 		}
 		if err := afterBind(dup, r.Options); err != nil {
 			return err
