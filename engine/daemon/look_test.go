@@ -96,7 +96,7 @@ func TestBarOfAnotherMove(t *testing.T) {
 	if err := first.Thaw(); err != nil || barred() {
 		t.Fatal("the bar outlives the move", err)
 	}
-	third := &source{Source: frozen{err: errors.New("no")}, d: d, id: "app"}
+	third := &source{Source: frozen{err: errors.New("no")}, d: d, id: "app", cap: new(capsule.Capsule)}
 	if _, err := third.Freeze(t.Context()); err == nil || barred() {
 		t.Fatal("the bar outlives a freeze that failed", err)
 	}
