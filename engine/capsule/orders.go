@@ -123,7 +123,11 @@ func (k *keeper) takeIn(fds []int, r, w *os.File) (int, <-chan int, *json.Decode
 			refused <- errno
 		case <-time.After(orderPatience):
 		case <-k.dead: // its pipe ends with it, after what it has said
-			return
+			select {
+			case <-done:
+				return
+			case <-time.After(orderPatience):
+			}
 		case <-done:
 			return
 		}

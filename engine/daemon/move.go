@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"os"
 	"path/filepath"
@@ -85,7 +86,8 @@ func (s *source) known(err error) error {
 	if err == nil {
 		return nil
 	}
-	if left, gone := s.cap.Processes(); gone != nil || len(left) <= 1 { // pid 1 at most
+	if left, gone := s.cap.Processes(); errors.Is(gone, fs.ErrNotExist) || gone == nil && len(left) <= 1 { // pid 1 at most
+		log.Printf("%s has ended while it moved: %v", s.dep.Name, err)
 		return capsule.ErrEnded
 	}
 	return err

@@ -91,10 +91,10 @@ func (b *binder) inetSocket(domain, kind, protocol int) (fd, dup int, err error)
 
 func isOption(o option, level, name int) bool { return o.Level == level && o.Name == name }
 
-// beforeBind are options that decide how binding goes.
+// beforeBind are options that decide how binding goes, and how much fits.
 func beforeBind(o option) bool {
 	return isOption(o, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY) || isOption(o, unix.SOL_SOCKET, unix.SO_REUSEPORT) ||
-		isOption(o, unix.IPPROTO_IP, unix.IP_FREEBIND) || isOption(o, unix.SOL_SOCKET, unix.SO_RCVBUF)
+		isOption(o, unix.IPPROTO_IP, unix.IP_FREEBIND) || isOption(o, unix.SOL_SOCKET, unix.SO_RCVBUF) || isOption(o, unix.SOL_SOCKET, unix.SO_SNDBUF)
 }
 
 func applySome(fd int, options []option, which func(option) bool) error {

@@ -174,7 +174,7 @@ const discipline = 4095
 // ... and the rest before it, in buffers of at most 1792 bytes (TTY_BUFFER_PAGE, drivers/tty/tty_buffer.c), which take
 // twice their size if it comes in pieces of that size. A new one is made until all have more than 8192
 // (drivers/tty/pty.c). So how much there is room for depends on how it is written. These pieces fit the most: whatever
-// was there fits again.
+// was there fits again (TestFullTerminal).
 var pieces = [...]int{1792, 1792, 1792, 1792, 1792, 1792, 1792, 1792, 1024, 1024, 1792, 1792}
 
 // fill writes what waited in a terminal to one end of it; the other end, -1 if it is not open, would read it. When it

@@ -106,13 +106,9 @@ func captureTCP(c *capturer, d *desc) (record, error) {
 		r.Listens, r.Backlog = true, int(info.Sacked) // tcp_get_info: the backlog of a listener
 		return r, c.tcpPending(r, int(info.Unacked))
 	}
-	if !bufferLocked(d.fd, unix.SO_RCVBUF) {
-		if r.Room, err = unix.GetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
-			return nil, fmt.Errorf("asking for the size of its buffer: %w", err)
-		}
-	}
 	// The app stands still, the kernel does not: it goes on delivering what was sent. Only a look at both ends
 	// during which nothing came has each byte once. It ends, for nobody reads.
+	tuned := !bufferLocked(d.fd, unix.SO_RCVBUF)
 	for deadline := time.Now().Add(time.Second); ; {
 		seen := *r
 		err := c.tcpConnection(d, &seen, info)
@@ -120,13 +116,18 @@ func captureTCP(c *capturer, d *desc) (record, error) {
 		switch {
 		case failed != nil:
 			return nil, fmt.Errorf("asking for its state: %w", failed)
-		case err == errStillSends && time.Now().Before(deadline):
+		case err == errStillSends && tuned && time.Now().Before(deadline):
 			if err := letIn(d.fd); err != nil {
 				return nil, fmt.Errorf("making room for what its other end has sent: %w", err)
 			}
 		case err == errStillSends:
 			return nil, refuse(cureAgain, "a connection to %s, whose other end is closed and still sends", inetAddress(seen.Remote))
 		case after.Bytes_received == info.Bytes_received && after.State == info.State:
+			if err == nil && tuned {
+				if seen.Room, err = unix.GetsockoptInt(d.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil {
+					err = fmt.Errorf("asking for the size of its buffer: %w", err)
+				}
+			}
 			return &seen, err
 		case time.Now().After(deadline):
 			return nil, refuse(cureAgain, "a network connection in which bytes are still arriving")
@@ -138,19 +139,12 @@ func captureTCP(c *capturer, d *desc) (record, error) {
 // errStillSends: the other end has been closed, and what was written there before is not all here.
 var errStillSends = errors.New("its other end is closed and still sends")
 
-// letIn has the kernel deliver what waits at an end that nobody has any more, so that it can be seen at this one.
+// letIn has the kernel deliver what waits at an end that nobody has any more, so that it can be seen at this one. That
+// does not help if the app has set the size of its buffer, or more waits there than the kernel gives room for.
 func letIn(fd int) error {
-	lowat, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT)
-	if err != nil {
-		return err
-	}
-	if err := makeRoom(fd, maxTCPQueue); err != nil {
-		return err
-	}
-	// A look has the kernel tell the other end of the room.
-	_, _, err = peekTCP(fd)
+	err := makeRoom(fd, maxTCPQueue)
 	time.Sleep(time.Millisecond)
-	return errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, lowat))
+	return err
 }
 
 // tcpConnection finds the other end of a connection, and what waits in it.

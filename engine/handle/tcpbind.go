@@ -217,16 +217,29 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	if !ok {
 		return fmt.Errorf("%d bytes wait in it, and it is not connected", len(r.Queue))
 	}
-	if err := w.with(w.made[e.ID], func(dup int) error { return makeRoom(dup, r.Room/2+roomMore) }); err != nil {
-		return fmt.Errorf("making room for %d bytes: %w", len(r.Queue), err)
+	room := func(n int) error {
+		if err := w.with(w.made[e.ID], func(dup int) error { return makeRoom(dup, n) }); err != nil {
+			return fmt.Errorf("making room for %d bytes: %w", n, err)
+		}
+		return nil
 	}
+	if err := room(r.Room / 2); err != nil {
+		return err
+	}
+	more, patience := roomMore, 20 // ms
 	for rest := r.Queue; len(rest) > 0; {
 		n, err := sendmsg(from, rest, nil, nil)
 		if err == unix.EAGAIN {
 			// The kernel makes room as acknowledgements come in.
 			set := []unix.PollFd{{Fd: int32(from), Events: unix.POLLOUT}}
-			if ready, err := unix.Poll(set, 500); err == nil && ready == 0 {
-				return fmt.Errorf("%d of %d bytes that waited in it find no room: let the app read them, and move it again", len(rest), len(r.Queue))
+			if ready, err := unix.Poll(set, patience); err == nil && ready == 0 {
+				if more == 0 {
+					return fmt.Errorf("%d of %d bytes that waited in it find no room: let the app read them, and move it again", len(rest), len(r.Queue))
+				}
+				if err := room(r.Room/2 + more); err != nil {
+					return err
+				}
+				more, patience = 0, 500
 			}
 			continue
 		}
@@ -239,22 +252,30 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 }
 
 // roomMore is for what lay closer together in the old connection.
-const roomMore = 512 << 10
+const roomMore = 1 << 20
 
-// makeRoom has a connection take up to n bytes and more: its buffer becomes twice as large, half of which is for what
-// the kernel needs itself (tcp_set_rcvlowat in net/ipv4/tcp.c). SO_RCVBUF is bounded by net.core.rmem_max, usually
-// 208 kB; this goes up to net.ipv4.tcp_rmem, as when the kernel tunes the size itself, which it goes on to do, and leaves
-// alone a size that the app has set. It must not become smaller again: the other end has been told of it, and what it
-// sends then would be dropped. SO_RCVLOWAT is to be put back.
-func makeRoom(dup, n int) error {
-	return unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n)
+// makeRoom gives a connection room for n bytes or more: a buffer of twice that size if nothing has come yet, about half
+// of which is for what the kernel needs itself (tcp_set_rcvlowat in net/ipv4/tcp.c). SO_RCVBUF is bounded by
+// net.core.rmem_max, usually 208 kB; this goes up to net.ipv4.tcp_rmem, as when the kernel tunes the size itself, which
+// it goes on to do, and leaves alone a size that the app has set. A buffer should not become smaller again: the other end
+// has been told of it, and what it sends then is dropped, and comes late.
+func makeRoom(fd, n int) error {
+	lowat, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT)
+	if err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, lowat); err != nil {
+		return err
+	}
+	_, _, err = peekTCP(fd) // a look has the kernel tell the other end
+	return err
 }
 
 func (w *tcpWork) settle(e *entry, r *tcpRecord) error {
 	return w.with(w.made[e.ID], func(dup int) error {
-		if err := unix.SetsockoptInt(dup, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1); err != nil {
-			return err
-		}
 		if err := afterBind(dup, r.Options); err != nil {
 			return err
 		}

@@ -18,7 +18,9 @@ import (
 // with the image and go to the old place, and each of its functions is
 // overwritten by a jump to the function of the same name in this kernel's
 // vdso, which stays where it was parked. (No thread stands inside the vdso:
-// the capture steps them out.) On the next hop the old one is plain memory.
+// the capture steps them out. What is not solved: a thread that a signal has
+// taken out of it, and that is in its handler, comes back into the old bytes.)
+// On the next hop the old one is plain memory.
 
 // ForceForeignVDSO has images treated as if they came from another kernel.
 // Only tests set it.

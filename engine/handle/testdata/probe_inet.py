@@ -95,28 +95,35 @@ def setup():
     with open(DIR + "/count", "w") as f:
         f.write(str(n))
 
-    # As much as a connection comes to hold that was busy for long: more than SO_RCVBUF can give.
-    serve(25, 4005)
-    call(36, 4005)
-    take(25, 37)
-    os.close(25)
-    s = sock(37)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 30)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-    s.close()
-    os.set_blocking(36, False)
-    n = 0
-    patience = 20
-    while patience and n < 44 << 20:
-        try:
-            n += os.write(36, block[n % 256 :])
-        except BlockingIOError:
-            time.sleep(0.01)
-            patience -= 1
-    with open("/proc/sys/net/ipv4/tcp_rmem") as f:
-        eq(n > int(f.read().split()[2]) // 2, True, f"{n} bytes fit into a large buffer")
-    with open(DIR + "/much", "w") as f:
-        f.write(str(n))
+    # As much as a connection comes to hold that was busy for long: more than SO_RCVBUF can give. Then one whose
+    # writer has a large buffer.
+    for port, writer, reader, option, name in (
+        (4005, 36, 37, socket.SO_RCVLOWAT, "/much"), (4007, 39, 40, socket.SO_SNDBUF, "/sent")):
+        serve(25, port)
+        call(writer, port)
+        take(25, reader)
+        os.close(25)
+        if option == socket.SO_RCVLOWAT:
+            s = sock(reader)
+            s.setsockopt(socket.SOL_SOCKET, option, 1 << 30)
+            s.setsockopt(socket.SOL_SOCKET, option, 1)
+        else:
+            s = sock(writer)
+            s.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
+        s.close()
+        os.set_blocking(writer, False)
+        n = 0
+        patience = 20
+        while patience and n < 44 << 20:
+            try:
+                n += os.write(writer, block[n % 256 :])
+            except BlockingIOError:
+                time.sleep(0.01)
+                patience -= 1
+        with open(DIR + name, "w") as f:
+            f.write(str(n))
+    with open("/proc/sys/net/ipv4/tcp_rmem") as f, open(DIR + "/much") as g:
+        eq(int(g.read()) > int(f.read().split()[2]) // 2, True, "much fits into a large buffer")
 
     # The server has closed, and its kernel still has most of the answer.
     serve(25, 4006)
@@ -125,6 +132,7 @@ def setup():
     c, _ = s.accept()
     s.close()
     c.setblocking(False)
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     n = 0
     try:
         while n < 3 << 20:
@@ -202,7 +210,7 @@ def verify():
     call(63, 4002)
     take(20, 64)
 
-    for writer, reader, count in ((26, 27, "/count"), (36, 37, "/much")):
+    for writer, reader, count in ((26, 27, "/count"), (36, 37, "/much"), (39, 40, "/sent")):
         n = int(open(DIR + count).read())
         got = bytearray()
         while len(got) < n:
