@@ -217,29 +217,19 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 	if !ok {
 		return fmt.Errorf("%d bytes wait in it, and it is not connected", len(r.Queue))
 	}
-	room := func(n int) error {
-		if err := w.with(w.made[e.ID], func(dup int) error { return makeRoom(dup, n) }); err != nil {
-			return fmt.Errorf("making room for %d bytes: %w", n, err)
-		}
-		return nil
+	// For all of it: how much the sending end takes is tuned, too, by what has passed already. So the buffer of one that
+	// is always full becomes larger with each move, up to net.ipv4.tcp_rmem. More room later would not help: the kernel
+	// offers none until a sixteenth of all is free.
+	if err := w.with(w.made[e.ID], func(dup int) error { return makeRoom(dup, max(r.Room/2, len(r.Queue))+roomMore) }); err != nil {
+		return fmt.Errorf("making room for %d bytes: %w", len(r.Queue), err)
 	}
-	if err := room(r.Room / 2); err != nil {
-		return err
-	}
-	more, patience := roomMore, 20 // ms
 	for rest := r.Queue; len(rest) > 0; {
 		n, err := sendmsg(from, rest, nil, nil)
 		if err == unix.EAGAIN {
 			// The kernel makes room as acknowledgements come in.
 			set := []unix.PollFd{{Fd: int32(from), Events: unix.POLLOUT}}
-			if ready, err := unix.Poll(set, patience); err == nil && ready == 0 {
-				if more == 0 {
-					return fmt.Errorf("%d of %d bytes that waited in it find no room: let the app read them, and move it again", len(rest), len(r.Queue))
-				}
-				if err := room(r.Room/2 + more); err != nil {
-					return err
-				}
-				more, patience = 0, 500
+			if ready, err := unix.Poll(set, 500); err == nil && ready == 0 {
+				return fmt.Errorf("%d of %d bytes that waited in it find no room: let the app read them, and move it again", len(rest), len(r.Queue))
 			}
 			continue
 		}
@@ -252,7 +242,7 @@ func (w *tcpWork) fill(e *entry, r *tcpRecord) error {
 }
 
 // roomMore is for what lay closer together in the old connection.
-const roomMore = 1 << 20
+const roomMore = 512 << 10
 
 // makeRoom gives a connection room for n bytes or more: a buffer of twice that size if nothing has come yet, about half
 // of which is for what the kernel needs itself (tcp_set_rcvlowat in net/ipv4/tcp.c). SO_RCVBUF is bounded by
