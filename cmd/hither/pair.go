@@ -224,7 +224,7 @@ func (p *pairing) follow(ctx context.Context, first func() (string, error), end 
 			p.client.CancelPairing(context.WithoutCancel(ctx), id) //nolint:errcheck // it may just have ended
 		}
 	}()
-	// What was told before the stream began is asked for; then it is news.
+	// What it is already is not told of: it is asked for.
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -37,7 +37,7 @@ func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*han
 	if d.need, err = files.DecodeNeed(offer.Files); err != nil {
 		return nil, err
 	}
-	if err := d.compare(offer, refuse); err != nil {
+	if err := d.compare(offer, answer, refuse); err != nil {
 		return nil, err
 	}
 	if c, err := capsule.Open(offer.App); err == nil {
@@ -70,15 +70,14 @@ func (d *Destination) Consider(ctx context.Context, offer *handover.Offer) (*han
 	answer.WantFiles, answer.WantBytes = len(a.Want), uint64(a.Bytes)
 	d.budget = budget(offer.Memory)
 	answer.Ahead = d.budget
-	answer.VDSO = d.vdso
 	if offer.Check || len(answer.Problems) > 0 {
 		d.dropIncoming()
 	}
 	return answer, nil
 }
 
-// compare holds what the app needs against what this host has.
-func (d *Destination) compare(offer *handover.Offer, refuse func(cure, format string, args ...any)) error {
+// compare holds what the app needs against what this host has, and answers which vdso that is.
+func (d *Destination) compare(offer *handover.Offer, answer *handover.Answer, refuse func(cure, format string, args ...any)) error {
 	here, err := checkpoint.ThisMachine()
 	if err != nil {
 		return err
@@ -87,8 +86,8 @@ func (d *Destination) compare(offer *handover.Offer, refuse func(cure, format st
 		refuse("", "the app is %s code, this machine is %s", offer.Machine.Arch, here.Arch)
 		return nil
 	}
-	if d.vdso = here.VDSOHash; restore.ForceForeignVDSO {
-		d.vdso = nil
+	if !restore.ForceForeignVDSO {
+		answer.VDSO = here.VDSOHash
 	}
 	if offer.Machine.PageSize != here.PageSize {
 		refuse("", "the app has pages of %d bytes, this machine of %d", offer.Machine.PageSize, here.PageSize)

@@ -40,7 +40,6 @@ type Destination struct {
 	builder  *restore.Builder
 	portals  portals
 	notes    []string
-	vdso     []byte // the hash of this kernel's, as the source is told
 	budget   uint64 // of memory that may come ahead
 	came     int64  // CLOCK_MONOTONIC of this host when the offer came
 }
